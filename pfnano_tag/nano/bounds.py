@@ -1,0 +1,78 @@
+"""Bounds of features: NaN and infinity become placeholders, the rest is clipped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfnano_tag.nano.schema import Feature
+
+HUGE = 1e32
+"""Larger sizes count as not finite (`catch_infs` of cms-sw/cmssw)."""
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A feature's values in bounds.
+
+    Parameters
+    ----------
+    values : ndarray of float32 [n]
+        Finite.
+    default : ndarray of bool [n]
+        Where the value is a placeholder.
+    non_finite : int
+        How many values were NaN, infinite or beyond `HUGE`.
+    """
+
+    values: NDArray[np.float32]
+    default: NDArray[np.bool_]
+    non_finite: int
+
+
+def bounded(values: NDArray[np.floating], feature: Feature, absent: NDArray[np.bool_] | None = None) -> Bounded:
+    """Clip a feature to its bounds, with placeholders where it has no value.
+
+    Parameters
+    ----------
+    values : ndarray of float [n]
+        Before clipping; offsets (such as the -1 of `ptrel`) are applied already.
+    feature : Feature
+        Gives bounds, replacement and default.
+    absent : ndarray of bool [n], optional
+        Where the feature has no value (no track): set to its default.
+
+    Notes
+    -----
+    A value that the file itself stores as a placeholder (-999 in `Jet_DeepCSV_*`) counts as a default, and so does
+    -1 in the four AboveCharm variables ("no track lifts the mass above charm").
+    """
+    values = np.asarray(values, dtype=np.float32)
+    broken = ~(np.abs(values) <= HUGE)
+    present = ~broken if absent is None else ~(broken | absent)
+    stored = _stored_placeholder(values, feature)
+    if stored is not None:
+        present &= ~stored
+    clipped = values
+    if feature.low is not None or feature.high is not None:
+        clipped = np.clip(values, feature.low, feature.high)
+    if present.all():
+        return Bounded(clipped, ~present, 0)
+    if absent is not None:
+        broken &= ~absent
+    filled = np.where(present, clipped, np.float32(feature.default))
+    filled[broken] = feature.replacement
+    return Bounded(filled.astype(np.float32, copy=False), ~present, int(broken.sum()))
+
+
+def _stored_placeholder(values: NDArray[np.float32], feature: Feature) -> NDArray[np.bool_] | None:
+    if not feature.read or not feature.read[0].startswith("Jet_DeepCSV_"):
+        return None
+    stored = values <= -998
+    if feature.name.endswith("AboveCharm"):
+        stored |= values == -1
+    if feature.name == "jetNTracksEtaRel":
+        stored |= values == -1
+    return stored

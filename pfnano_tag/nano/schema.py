@@ -1,0 +1,255 @@
+"""The one table of features: what each input is, where it comes from, how it is bounded and drawn.
+
+Names are DeepJet's (FACTS of cms-sw/cmssw: RecoBTag/FeatureTools; PFNano: JetConstituentTableProducer). Bounds and
+replacements follow `catch_infs_and_bound` of cms-sw/cmssw:RecoBTag/FeatureTools/interface/deep_helpers.h. A feature
+is addressed as `group/name`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Group = Literal["jet", "charged", "neutral", "sv"]
+GROUPS: tuple[Group, ...] = ("jet", "charged", "neutral", "sv")
+CONSTITUENT_GROUPS: tuple[Group, ...] = ("charged", "neutral", "sv")
+
+LOG_SCALES = {"log": 1.0, "log100": 100.0}
+"""Transforms sign(x) ln(1 + s abs(x)) by name, with their s; `none` leaves a value as it is. `log100` is for lengths
+in cm whose typical size is 100 um."""
+
+JET_VECTOR = ("Jet_pt", "Jet_eta", "Jet_phi", "Jet_mass")
+CANDIDATE_LINKS = ("JetPFCands_jetIdx", "JetPFCands_pFCandsIdx")
+CANDIDATE_VECTOR = ("PFCands_pt", "PFCands_eta", "PFCands_phi", "PFCands_mass", "PFCands_charge")
+CANDIDATES = (*JET_VECTOR, "Jet_rawFactor", *CANDIDATE_LINKS, *CANDIDATE_VECTOR)
+TRACK = ("PFCands_d0", "PFCands_d0Err", "PFCands_dz", "PFCands_dzErr")
+SV_LINKS = ("JetSVs_jetIdx", "JetSVs_sVIdx")
+SV_DIRECTION = ("SV_eta", "SV_phi")
+SV_VECTOR = (
+    *JET_VECTOR,
+    "Jet_rawFactor",
+    *SV_LINKS,
+    *SV_DIRECTION,
+    "JetSVs_pt",
+    "JetSVs_mass",
+    "JetSVs_phirel",
+    "JetSVs_deltaR",
+    "JetSVs_enration",
+    "JetSVs_dxysig",
+)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One model input.
+
+    Parameters
+    ----------
+    group, name : str
+        Together the identifier `group/name`.
+    unit : str
+        Empty for pure numbers.
+    label : str
+        Axis label (LaTeX).
+    axis : tuple
+        (bins, low, high) of a plot.
+    read : tuple of str
+        Branches that hold the feature as it is (bounds apart); preferred where a file has them.
+    derived : tuple of str
+        Branches that it can be derived from; empty when it can't.
+    default : float
+        Placeholder, in the feature's own unit, where there is no value.
+    replacement : float
+        What a non-finite value becomes (it then counts as a default).
+    low, high : float or None
+        Bounds; None: unbounded.
+    transform : str
+        `none` or a key of `LOG_SCALES`; heavy tails are brought in before scaling.
+    protected : bool
+        Never attacked: integers, flags, puppi weight, track chi2.
+    integer : bool
+        Whether values are whole numbers.
+    needs_track : bool
+        Whether the feature has no value without a track (`PFCands_d0Err > 0`).
+    """
+
+    group: Group
+    name: str
+    unit: str
+    label: str
+    axis: tuple[int, float, float]
+    read: tuple[str, ...] = ()
+    derived: tuple[str, ...] = ()
+    default: float = 0.0
+    replacement: float = 0.0
+    low: float | None = None
+    high: float | None = None
+    transform: str = "none"
+    protected: bool = False
+    integer: bool = False
+    needs_track: bool = False
+
+    @property
+    def id(self) -> str:
+        """Identifier `group/name`."""
+        return f"{self.group}/{self.name}"
+
+
+def _charged() -> list[Feature]:
+    kinematics = CANDIDATES
+    track = (*CANDIDATES, *TRACK)
+
+    def feature(name: str, unit: str, label: str, axis: tuple[int, float, float], **options: object) -> Feature:
+        return Feature("charged", name, unit, label, axis, **options)  # type: ignore[arg-type]
+
+    def link(branch: str) -> tuple[str, ...]:
+        return (*track, f"JetPFCands_{branch}")
+
+    return [
+        feature("trackEtaRel", "", r"track $\eta_{rel}$", (100, 0, 8), read=link("btagEtaRel"), derived=track, low=-5, high=15),
+        feature("trackPtRel", "GeV", r"track $p_{T,rel}$", (100, 0, 4), derived=kinematics, low=-1, high=4),
+        feature("trackPPar", "GeV", r"track $p_{par}$", (100, 0, 300), derived=kinematics, low=-1e5, high=1e5, transform="log"),
+        feature("trackDeltaR", "", r"$\Delta R$(track, jet)", (100, 0, 0.4), derived=kinematics, low=-5, high=5),
+        feature("trackPParRatio", "", r"track $p_{par}/p$", (100, 0, 1), read=link("btagPParRatio"), derived=track, low=-10, high=100),
+        feature("trackSip2dVal", "cm", r"signed $IP_{2D}$", (100, -0.2, 0.5), derived=track, low=-1, high=70, transform="log100", needs_track=True),
+        feature("trackSip2dSig", "", r"signed $IP_{2D}$ significance", (100, -1, 50), derived=track, low=-1, high=4e4, transform="log", needs_track=True),
+        feature("trackSip3dVal", "cm", r"signed $IP_{3D}$", (100, -0.2, 0.5), read=link("btagSip3dVal"), derived=track, low=-1, high=1e5, transform="log100", needs_track=True),
+        feature("trackSip3dSig", "", r"signed $IP_{3D}$ significance", (100, -1, 50), read=link("btagSip3dSig"), derived=track, low=-1, high=4e4, transform="log", needs_track=True),
+        feature("trackJetDistVal", "cm", "distance(track, jet axis)", (100, -0.2, 0), read=link("btagJetDistVal"), derived=track, low=-20, high=1, transform="log100", needs_track=True),
+        feature("ptrel", "", r"$p_T/p_T^{jet} - 1$", (100, -1, 0), derived=kinematics, low=-1, high=0),
+        feature("drminsv", "", r"min. $\Delta R$(cand., SV) $-$ 0.4", (100, -0.4, 0), derived=(*kinematics, *SV_DIRECTION), low=-0.4, high=0),
+        feature("VTX_ass", "", "vertex association quality", (8, 0, 8), read=(*kinematics, "PFCands_pvAssocQuality"), protected=True, integer=True),
+        feature("puppiw", "", "PUPPI weight", (50, 0, 1), read=(*kinematics, "PFCands_puppiWeight"), protected=True),
+        feature("chi2", "", r"track $\chi^2$/ndf", (50, 0, 50), read=(*kinematics, "PFCands_d0Err", "PFCands_trkChi2"), default=-1, replacement=-1, low=-1, high=300, transform="log", protected=True, needs_track=True),
+        feature("quality", "", "track quality mask", (8, 0, 8), read=(*kinematics, "PFCands_d0Err", "PFCands_trkQuality"), default=1, replacement=1, protected=True, integer=True, needs_track=True),
+    ]  # fmt: skip
+
+
+def _neutral() -> list[Feature]:
+    def feature(name: str, label: str, axis: tuple[int, float, float], **options: object) -> Feature:
+        return Feature("neutral", name, "", label, axis, **options)  # type: ignore[arg-type]
+
+    return [
+        feature("ptrel", r"$p_T/p_T^{jet} - 1$", (100, -1, 0), derived=CANDIDATES, low=-1, high=0),
+        feature("etarel", r"$|\Delta\eta|$(cand., jet) $-$ 0.5", (100, -0.5, 0), derived=CANDIDATES, low=-2, high=0),
+        feature("phirel", r"$|\Delta\phi|$(cand., jet) $-$ 0.5", (100, -0.5, 0), derived=CANDIDATES, low=-2, high=0),
+        feature("deltaR", r"$\Delta R$(cand., jet) $-$ 0.6", (100, -0.6, 0), derived=CANDIDATES, low=-0.6, high=0),
+        feature("isGamma", "is a photon", (2, 0, 2), derived=(*CANDIDATES, "PFCands_pdgId"), protected=True, integer=True),
+        feature("HadFrac", "hadronic calorimeter fraction", (50, 0, 1)),
+        feature("drminsv", r"min. $\Delta R$(cand., SV) $-$ 0.4", (100, -0.4, 0), derived=(*CANDIDATES, *SV_DIRECTION), low=-0.4, high=0),
+        feature("puppiw", "PUPPI weight", (50, 0, 1), read=(*CANDIDATES, "PFCands_puppiWeight"), protected=True),
+    ]  # fmt: skip
+
+
+def _sv() -> list[Feature]:
+    def feature(name: str, unit: str, label: str, axis: tuple[int, float, float], **options: object) -> Feature:
+        if "derived" not in options:
+            branch = {"enratio": "enration"}.get(name, name)
+            options["read"] = (*SV_VECTOR, f"JetSVs_{branch}")
+        return Feature("sv", name, unit, label, axis, **options)  # type: ignore[arg-type]
+
+    return [
+        feature("pt", "GeV", r"SV $p_T$", (100, 0, 400), transform="log"),
+        feature("deltaR", "", r"$\Delta R$(SV, jet) $-$ 0.5", (100, -0.5, 0), low=-2, high=0),
+        feature("mass", "GeV", "SV mass", (100, 0, 10), transform="log"),
+        feature("etarel", "", r"$|\Delta\eta|$(SV, jet) $-$ 0.5", (100, -0.5, 0), derived=SV_VECTOR, low=-2, high=0),
+        feature("phirel", "", r"$|\Delta\phi|$(SV, jet) $-$ 0.5", (100, -0.5, 0), derived=SV_VECTOR, low=-2, high=0),
+        feature("ntracks", "", "SV tracks", (15, 0, 15), protected=True, integer=True),
+        feature("chi2", "", r"SV $\chi^2$", (100, 0, 20), transform="log"),
+        feature("normchi2", "", r"SV $\chi^2$/ndf", (100, 0, 8), replacement=1000, low=-1000, high=1000, transform="log"),
+        feature("dxy", "cm", "SV 2D flight distance", (100, 0, 5), transform="log"),
+        feature("dxysig", "", "SV 2D flight significance", (100, 0, 200), low=-1, high=800, transform="log"),
+        feature("d3d", "cm", "SV 3D flight distance", (100, 0, 5), transform="log"),
+        feature("d3dsig", "", "SV 3D flight significance", (100, 0, 200), low=-1, high=800, transform="log"),
+        feature("costhetasvpv", "", r"cos $\theta$(SV momentum, flight)", (100, -1, 1)),
+        feature("enratio", "", r"$E_{SV}/E_{jet}$", (100, 0, 1)),
+    ]  # fmt: skip
+
+
+def _jet() -> list[Feature]:
+    def feature(name: str, unit: str, label: str, axis: tuple[int, float, float], **options: object) -> Feature:
+        return Feature("jet", name, unit, label, axis, **options)  # type: ignore[arg-type]
+
+    def deepcsv(name: str, label: str, axis: tuple[int, float, float], **options: object) -> Feature:
+        settings: dict[str, object] = {"default": -999.0, "replacement": -999.0, **options}
+        return feature(name, "", label, axis, read=(f"Jet_DeepCSV_{name}",), **settings)
+
+    counts = {"protected": True, "integer": True}
+    return [
+        feature("pt", "GeV", r"jet $p_T$", (60, 0, 300), read=("Jet_pt",), transform="log"),
+        feature("eta", "", r"jet $\eta$", (25, -2.5, 2.5), read=("Jet_eta",)),
+        feature("nCpfcand", "", "charged candidates", (50, 0, 50), derived=CANDIDATES, **counts),
+        feature("nNpfcand", "", "neutral candidates", (50, 0, 50), derived=CANDIDATES, **counts),
+        feature("nsv", "", "secondary vertices", (10, 0, 10), derived=("JetSVs_jetIdx",), **counts),
+        feature("npv", "", "primary vertices", (100, 0, 100), read=("PV_npvs",), **counts),
+        deepcsv("trackSumJetEtRatio", r"$E_T$(tracks)/$E_T$(jet)", (28, 0, 5)),
+        deepcsv("trackSumJetDeltaR", r"$\Delta R$(track sum, jet)", (30, -0.001, 0.301)),
+        deepcsv("vertexCategory", "vertex category", (26, -0.6, 2.6), **counts),
+        deepcsv("trackSip2dValAboveCharm", r"$IP_{2D}$ of the track above charm [cm]", (24, -0.06, 0.06), transform="log100"),
+        deepcsv("trackSip2dSigAboveCharm", r"$IP_{2D}$ significance of the track above charm", (22, -5.5, 5.5), transform="log"),
+        deepcsv("trackSip3dValAboveCharm", r"$IP_{3D}$ of the track above charm [cm]", (24, -0.06, 0.06), transform="log100"),
+        deepcsv("trackSip3dSigAboveCharm", r"$IP_{3D}$ significance of the track above charm", (26, -6.5, 6.5), transform="log"),
+        deepcsv("jetNSelectedTracks", "selected tracks", (25, 0, 25), high=100, **counts),
+        deepcsv("jetNTracksEtaRel", r"tracks with $\eta_{rel}$", (15, 0, 15), default=-1, replacement=-1, **counts),
+    ]  # fmt: skip
+
+
+FEATURES: dict[str, Feature] = {feature.id: feature for feature in (*_jet(), *_charged(), *_neutral(), *_sv())}
+"""All features by identifier, in the order of the inputs."""
+
+_CANDIDATE_JET = ("pt", "eta", "nCpfcand", "nNpfcand", "nsv", "npv")
+
+
+def _names(group: Group, without: tuple[str, ...] = ()) -> tuple[str, ...]:
+    return tuple(f.name for f in FEATURES.values() if f.group == group and f.name not in without)
+
+
+INPUT_SETS: dict[str, dict[Group, tuple[str, ...]]] = {
+    "constituents": {
+        "jet": _CANDIDATE_JET,
+        "charged": _names("charged"),
+        "neutral": _names("neutral", without=("HadFrac",)),
+        "sv": _names("sv"),
+    },
+    "deepjet": {
+        "jet": _names("jet"),
+        "charged": _names("charged"),
+        "neutral": ("ptrel", "deltaR", "isGamma", "HadFrac", "drminsv", "puppiw"),
+        "sv": _names("sv", without=("etarel", "phirel")),
+    },
+}
+"""Shipped input sets: names per group, in order (cms-sw/cmssw:RecoBTag/ONNXRuntime/src/tensor_fillers.cc)."""
+
+
+def features_of(input_set: str) -> tuple[str, ...]:
+    """Return the identifiers of an input set, group by group, in order."""
+    return tuple(f"{group}/{name}" for group, names in INPUT_SETS[input_set].items() for name in names)
+
+
+def transformed(values: NDArray[np.floating], transform: str) -> NDArray[np.floating]:
+    """Apply a transform: sign(x) ln(1 + s abs(x)), or nothing for `none`.
+
+    Parameters
+    ----------
+    values : ndarray of float, any shape
+        In the feature's unit.
+    transform : str
+        `none` or a key of `LOG_SCALES`.
+
+    Returns
+    -------
+    ndarray, same shape and dtype
+    """
+    if transform == "none":
+        return values
+    return np.copysign(np.log1p(LOG_SCALES[transform] * np.abs(values)), values)
+
+
+def transformed_back(values: NDArray[np.floating], transform: str) -> NDArray[np.floating]:
+    """Undo `transformed`."""
+    if transform == "none":
+        return values
+    return np.copysign(np.expm1(np.abs(values)) / LOG_SCALES[transform], values)

@@ -1,0 +1,55 @@
+"""Idioms on flat content plus offsets against brute-force twins."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pfnano_tag.nano import columns
+
+counts_strategy = st.lists(st.integers(0, 5), min_size=0, max_size=12)
+
+
+@given(counts_strategy)
+def test_offsets_rows_and_ranks(counts):
+    offsets = columns.offsets_of(np.array(counts, dtype=np.int64))
+    assert list(np.diff(offsets)) == counts
+    assert list(columns.list_of_row(offsets)) == [i for i, n in enumerate(counts) for _ in range(n)]
+    assert list(columns.rank_in_list(offsets)) == [k for n in counts for k in range(n)]
+
+
+@given(counts_strategy, st.data())
+def test_rows_of_lists(counts, data):
+    offsets = columns.offsets_of(np.array(counts, dtype=np.int64))
+    size = len(counts)
+    lists = data.draw(st.lists(st.integers(0, size - 1), max_size=8)) if size else []
+    rows, new = columns.rows_of_lists(offsets, np.array(lists, dtype=np.int64))
+    expected = [list(range(offsets[i], offsets[i + 1])) for i in lists]
+    assert list(rows) == [row for one in expected for row in one]
+    assert list(np.diff(new)) == [len(one) for one in expected]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=8))
+def test_pairs_within(counts):
+    left = columns.offsets_of(np.array([a for a, _ in counts], dtype=np.int64))
+    right = columns.offsets_of(np.array([b for _, b in counts], dtype=np.int64))
+    first, second, offsets = columns.pairs_within(left, right)
+    expected = [
+        (a, b) for i in range(len(counts)) for a in range(left[i], left[i + 1]) for b in range(right[i], right[i + 1])
+    ]
+    assert list(zip(first, second, strict=True)) == expected
+    assert offsets[-1] == len(expected)
+
+
+@given(st.lists(st.lists(st.floats(-5, 5), max_size=4), max_size=6))
+def test_least_per_list(lists):
+    offsets = columns.offsets_of(np.array([len(one) for one in lists], dtype=np.int64))
+    values = np.array([x for one in lists for x in one], dtype=np.float64)
+    assert list(columns.least_per_list(values, offsets, 9.0)) == [min(one, default=9.0) for one in lists]
+
+
+@given(st.floats(-3.2, 3.2), st.floats(-3.2, 3.2))
+def test_delta_phi(a, b):
+    difference = columns.delta_phi(np.array([a]), np.array([b]))[0]
+    assert -np.pi <= difference < np.pi
+    assert np.isclose(np.cos(difference), np.cos(a - b), atol=1e-12)
+    assert np.isclose(np.sin(difference), np.sin(a - b), atol=1e-12)

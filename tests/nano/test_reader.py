@@ -1,0 +1,127 @@
+"""Reader: plans, errors, each basket once."""
+
+import numpy as np
+import pytest
+import uproot
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pfnano_tag.errors import BadChunk, FileError, MissingBranch
+from pfnano_tag.nano.reader import PFNanoFile, plan_chunks
+
+
+def write(path, events=30, per_cluster=10, extra=()):
+    """A small tree in NanoAOD's form: jagged Jet_pt, scalars."""
+    import awkward as ak
+
+    rng = np.random.default_rng(1)
+    counts = rng.integers(0, 4, events)
+    pt = ak.unflatten(rng.uniform(20, 90, counts.sum()).astype(np.float32), counts)
+    with uproot.recreate(path) as file:
+        types = {"Jet": "var * {pt: float32}", "run": "uint32", **dict.fromkeys(extra, "float32")}
+        file.mktree("Events", types, counter_name=lambda c: "n" + c, field_name=lambda o, i: f"{o}_{i}" if o else i)
+        for start in range(0, events, per_cluster):
+            part = slice(start, start + per_cluster)
+            n = len(counts[part])
+            file["Events"].extend(
+                {
+                    "Jet": ak.zip({"pt": pt[part]}),
+                    "run": np.full(n, 1, np.uint32),
+                    **{e: np.ones(n, np.float32) for e in extra},
+                }
+            )
+    return pt
+
+
+def test_chunks_together_give_the_whole(tmp_path):
+    path = tmp_path / "a.root"
+    pt = write(path)
+    with PFNanoFile(path) as file:
+        plan = file.plan(["Jet_pt", "run"], chunk_bytes=120)
+        assert plan == ((0, 10), (10, 20), (20, 30))
+        columns = [file.chunk(*ends)["Jet_pt"] for ends in plan]
+        assert np.concatenate([c.values for c in columns]).tolist() == np.concatenate([list(e) for e in pt]).tolist()
+        assert np.concatenate([c.counts for c in columns]).tolist() == [len(e) for e in pt]
+        assert file.plan(["Jet_pt", "run"], chunk_bytes=1e9) == ((0, 30),)
+        assert file.kind == "data"
+        assert file.layout == "nano"
+
+
+def test_a_branch_is_read_once_per_chunk(tmp_path, monkeypatch):
+    path = tmp_path / "a.root"
+    write(path)
+    calls = []
+    with PFNanoFile(path) as file:
+        original = type(file.tree).arrays
+        monkeypatch.setattr(type(file.tree), "arrays", lambda s, n, **k: calls.append(n) or original(s, n, **k))
+        chunk = file.chunk(0, 10)
+        chunk.load(["Jet_pt"])
+        chunk.load(["Jet_pt", "run"])
+        assert len(chunk["run"]) == 10
+    assert calls == [["Jet_pt"], ["run"]]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(1, 60))
+def test_plan_covers_all_entries_in_order(sizes, wanted):
+    edges = np.cumsum(sizes).tolist()
+    plan = plan_chunks(edges, wanted)
+    assert plan[0][0] == 0
+    assert plan[-1][1] == edges[-1]
+    assert all(a[1] == b[0] for a, b in zip(plan[:-1], plan[1:], strict=True))
+    assert all(start < stop for start, stop in plan)
+    largest = max([wanted, *(s for s in sizes if s <= 4 * wanted)])
+    assert all(stop - start <= max(largest, 4 * wanted) for start, stop in plan)
+
+
+def test_named_errors(tmp_path):
+    with pytest.raises(FileError, match="no such file"):
+        PFNanoFile(tmp_path / "absent.root")
+    text = tmp_path / "text.root"
+    text.write_text("this is not ROOT" * 100)
+    with pytest.raises(FileError, match=r"text\.root: can't be opened as a ROOT file"):
+        PFNanoFile(text)
+    empty = tmp_path / "empty.root"
+    empty.write_bytes(b"")
+    with pytest.raises(FileError, match="can't be opened"):
+        PFNanoFile(empty)
+    other = tmp_path / "other.root"
+    with uproot.recreate(other) as file:
+        file["tree"] = {"x": np.arange(3)}
+    with pytest.raises(FileError, match=r"no tree 'Events'.*it has: tree"):
+        PFNanoFile(other)
+
+
+def test_truncated_file(tmp_path):
+    path = tmp_path / "a.root"
+    write(path, events=3000, per_cluster=1000)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(FileError, match="can't be opened"):
+        PFNanoFile(path)
+
+
+def test_missing_branches_are_all_named_with_nearest(tmp_path):
+    path = tmp_path / "a.root"
+    write(path, extra=("L1PreFiringWeight_Nom",))
+    with PFNanoFile(path) as file, pytest.raises(MissingBranch) as caught:
+        file.require(["Jet_pt", "Jet_ptt", "L1PreFiringWeight_Up", "Muon_pt"], "the test")
+    message = str(caught.value)
+    assert "Jet_ptt; nearest: Jet_pt" in message
+    assert "L1PreFiringWeight_Nom" in message
+    assert "Muon_pt" in message
+
+
+def test_damaged_basket_costs_its_chunk_and_is_named(tmp_path):
+    path = tmp_path / "a.root"
+    write(path, events=3000, per_cluster=1000)
+    with PFNanoFile(path) as file:
+        branch = file.tree["Jet_pt"]
+        seek = int(branch.member("fBasketSeek")[1])
+        size = int(branch.member("fBasketBytes")[1])
+    content = bytearray(path.read_bytes())
+    content[seek + 80 : seek + size] = bytes(255 - b for b in content[seek + 80 : seek + size])
+    path.write_bytes(content)
+    with PFNanoFile(path) as file:
+        assert len(file.chunk(0, 1000)["Jet_pt"]) == 1000
+        with pytest.raises(BadChunk, match=r"a\.root, entries 1000 to 2000: .*Jet_pt"):
+            file.chunk(1000, 2000).load(["Jet_pt"])
+        assert len(file.chunk(2000, 3000)["Jet_pt"]) == 1000
