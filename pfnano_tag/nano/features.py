@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pfnano_tag.nano import candidates, vertices
 from pfnano_tag.nano.bounds import Bounded, bounded
-from pfnano_tag.nano.columns import Jagged, list_of_row
+from pfnano_tag.nano.columns import Jagged
 from pfnano_tag.nano.jets import ConstituentTable, JetTable
 from pfnano_tag.nano.layouts import Status, branches_of, require_features
 from pfnano_tag.nano.reader import Chunk
@@ -105,12 +105,6 @@ def read_jets(
     return JetTable(jet_columns, table.groups, jets.event, jets.row, table.default, table.non_finite)
 
 
-def all_jets(chunk: Chunk) -> Jagged:
-    """Return the transverse momentum [GeV] of all jets of a chunk."""
-    pt: Jagged = chunk["Jet_pt"]
-    return pt
-
-
 class _Collected:
     """Columns bounded so far, with their masks and the count of non-finite values."""
 
@@ -160,8 +154,3 @@ def _jet_values(
     if isinstance(column, Jagged):
         return column.values[jets.row].astype(np.float32)
     return column[jets.event].astype(np.float32)
-
-
-def event_of_jets(chunk: Chunk) -> NDArray[np.int64]:
-    """Return the event of each jet of the chunk's flat collection."""
-    return list_of_row(chunk["Jet_pt"].offsets)

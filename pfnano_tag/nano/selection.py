@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pfnano_tag.nano.columns import Index, Jagged, list_of_row
 from pfnano_tag.nano.reader import Chunk
+from pfnano_tag.nano.schema import JET_VECTOR
 
 Array = NDArray[np.floating]
 
@@ -49,16 +50,16 @@ class SelectedJets:
     @classmethod
     def of(cls, chunk: Chunk, mask: NDArray[np.bool_]) -> SelectedJets:
         """Return the jets of a chunk under a mask over its flat collection."""
-        pt: Jagged = chunk["Jet_pt"]
+        every: Jagged = chunk["Jet_pt"]
         row = np.flatnonzero(mask)
-        position = np.full(len(pt.values), -1, dtype=np.int64)
+        position = np.full(len(every.values), -1, dtype=np.int64)
         position[row] = np.arange(len(row))
-        vector = [chunk[f"Jet_{name}"].values[row].astype(np.float64) for name in ("pt", "eta", "phi", "mass")]
+        pt, eta, phi, mass = (chunk[name].values[row].astype(np.float64) for name in JET_VECTOR)
         if "Jet_rawFactor" in chunk.branches:
             raw = 1 - chunk["Jet_rawFactor"].values[row].astype(np.float64)
         else:
             raw = np.ones(len(row))
-        return cls(row, list_of_row(pt.offsets)[row], pt.offsets, position, *vector, raw)
+        return cls(row, list_of_row(every.offsets)[row], every.offsets, position, pt, eta, phi, mass, raw)
 
     def linked(self, chunk: Chunk, branch: str) -> tuple[Index, Index, Index]:
         """Follow links to jets.

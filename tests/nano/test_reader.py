@@ -1,5 +1,7 @@
 """Reader: plans, errors, each basket once."""
 
+import itertools
+
 import numpy as np
 import pytest
 import uproot
@@ -67,7 +69,7 @@ def test_plan_covers_all_entries_in_order(sizes, wanted):
     plan = plan_chunks(edges, wanted)
     assert plan[0][0] == 0
     assert plan[-1][1] == edges[-1]
-    assert all(a[1] == b[0] for a, b in zip(plan[:-1], plan[1:], strict=True))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(plan))
     assert all(start < stop for start, stop in plan)
     largest = max([wanted, *(s for s in sizes if s <= 4 * wanted)])
     assert all(stop - start <= max(largest, 4 * wanted) for start, stop in plan)
