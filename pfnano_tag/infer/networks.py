@@ -1,0 +1,100 @@
+"""The networks of a job: found, loaded, named, and the reading of jets that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pfnano_tag.card import Card
+from pfnano_tag.errors import CheckpointError
+from pfnano_tag.infer.bookkeeping import Tagger, find_checkpoint, load_checkpoint
+from pfnano_tag.infer.conversion import common_candidate_pt, union_of_caps, union_of_droppable, union_of_features
+from pfnano_tag.nano.features import branches_for, read_jets
+from pfnano_tag.nano.jets import JetTable
+from pfnano_tag.nano.layouts import require_features
+from pfnano_tag.nano.reader import Chunk, PFNanoFile
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Networks by the name that their results carry.
+
+    Parameters
+    ----------
+    taggers : dict of Tagger
+        By name: the model's, with the epoch where two epochs of a model are asked for.
+    """
+
+    taggers: dict[str, Tagger]
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Identifiers of all inputs."""
+        return union_of_features(tagger.inputs for tagger in self.taggers.values())
+
+    @property
+    def droppable(self) -> tuple[str, ...]:
+        """Identifiers of inputs that a file may lack."""
+        return union_of_droppable(tagger.inputs for tagger in self.taggers.values())
+
+    def check(self, file: PFNanoFile) -> None:
+        """Raise `MissingBranch` naming everything that the networks need and the file can't give."""
+        who = ", ".join(self.taggers)
+        require_features(self.features, file.branches, file.path, self.droppable, f"inputs of {who}")
+
+    def branches(self, file: PFNanoFile) -> set[str]:
+        """Return the branches that the inputs are made from."""
+        return branches_for(self.features, file.branches)
+
+    def read(self, chunk: Chunk, jets: NDArray[np.bool_]) -> JetTable:
+        """Return the table of chosen jets with the inputs of all networks.
+
+        Parameters
+        ----------
+        chunk : Chunk
+            Events.
+        jets : ndarray of bool [jets of the chunk]
+            Which jets.
+        """
+        specs = {name: tagger.inputs for name, tagger in self.taggers.items()}
+        candidate_pt = common_candidate_pt(specs)
+        return read_jets(
+            chunk, self.features, jets, union_of_caps(list(specs.values())), candidate_pt, self.droppable
+        )
+
+
+def load_networks(card: Card, models: Sequence[str] | None) -> Networks:
+    """Load networks from checkpoints.
+
+    Parameters
+    ----------
+    card : Card
+        Section `models`; checkpoints are in its study folder.
+    models : sequence of str or None
+        `name`, `name:best`, `name:EPOCH`, `name:last` or a path; None: all of the card at best.
+
+    Raises
+    ------
+    CheckpointError
+        When one is missing, damaged, or can't be used together with the others.
+    """
+    asked = list(card.models) if models is None else list(dict.fromkeys(models))
+    loaded = [load_checkpoint(find_checkpoint(card, model)) for model in asked]
+    names = [tagger.name for tagger in loaded]
+    keys = [tagger.name if names.count(tagger.name) == 1 else f"{tagger.name}_{tagger.epoch}" for tagger in loaded]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise CheckpointError(f"asked for twice: {', '.join(twice)} (best or last may be the epoch that you named)")
+    networks = Networks(dict(zip(keys, loaded, strict=True)))
+    if networks.taggers:
+        common_candidate_pt({name: tagger.inputs for name, tagger in networks.taggers.items()})
+    return networks
+
+
+def limit_threads(card: Card) -> None:
+    """Let torch use the threads that the card allows."""
+    torch.set_num_threads(card.resources.threads)

@@ -1,0 +1,79 @@
+"""Probabilities of a network for flat jets, in batches of similar length.
+
+Shape suffixes: J jets, B jets of a batch, L constituents of a batch's longest jet, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pfnano_tag.infer.bookkeeping import Tagger
+from pfnano_tag.models.batch import Batch, FlatInputs, bucketed, call, collate, evaluating
+
+Distortion = Callable[[nn.Module, Batch], Batch]
+Watcher = Callable[[Tensor, Batch], None]
+
+# A network with pairwise features needs memory for B x L x L pairs: about 0.5 kB each at its full size.
+LARGEST_PAIRS = 200_000
+
+
+def predict(
+    tagger: Tagger,
+    flat: FlatInputs,
+    batch_size: int = 512,
+    attack: Distortion | None = None,
+    label: Tensor | None = None,
+    watch: Watcher | None = None,
+) -> NDArray[np.float32]:
+    """Class probabilities of every jet, in the order of the jets.
+
+    Parameters
+    ----------
+    tagger : Tagger
+        Network with its inputs.
+    flat : FlatInputs
+        Inputs made by ``conversion.to_inputs`` with the tagger's input specification.
+    batch_size : int
+        Most jets at once; long jets come in smaller batches. The result does not depend on it (to 1e-6).
+    attack : callable or None
+        Distorts each batch first (``attack.registry.make``).
+    label : Tensor or None
+        int64 (J,), true classes for the attack; without, it takes the most probable class.
+    watch : callable or None
+        Gets each batch as the network sees it, with the indices of its jets (histograms of attacked inputs).
+
+    Returns
+    -------
+    ndarray
+        float32 (J, K), rows sum to one.
+    """
+    out = torch.empty(len(flat), len(tagger.classes))
+    with evaluating(tagger.module):
+        for indices in inference_batches(tagger.module, flat, batch_size):
+            batch = collate(flat, indices, label)
+            if attack is not None:
+                batch = attack(tagger.module, batch)
+            if watch is not None:
+                watch(indices, batch)
+            with torch.inference_mode():
+                out[indices] = call(tagger.module, batch).softmax(1)
+    return np.asarray(out.numpy(), dtype=np.float32)
+
+
+def inference_batches(module: nn.Module, flat: FlatInputs, batch_size: int) -> list[Tensor]:
+    """Jets of each batch, sorted by length; where a network needs memory for pairs, long jets come fewer at once."""
+    lengths = flat.lengths
+    batches = bucketed(lengths, batch_size)
+    if not module.wants_buckets:
+        return batches
+    longest = [max(1, int(lengths[indices[-1]])) for indices in batches]
+    return [
+        part
+        for indices, length in zip(batches, longest, strict=True)
+        for part in indices.split(max(1, LARGEST_PAIRS // length**2))
+    ]

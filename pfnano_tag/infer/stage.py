@@ -1,0 +1,177 @@
+"""Scores of networks as a friend tree, aligned with `Events`: all events kept, all jets in place."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfnano_tag import __version__
+from pfnano_tag.card import Card
+from pfnano_tag.card.command import progress
+from pfnano_tag.card.output import check_output
+from pfnano_tag.errors import BadChunk, CheckpointError, Incomplete
+from pfnano_tag.infer.conversion import to_inputs
+from pfnano_tag.infer.discriminants import discriminant
+from pfnano_tag.infer.networks import Networks, limit_threads, load_networks
+from pfnano_tag.infer.prediction import predict
+from pfnano_tag.nano.columns import Index, Jagged, offsets_of
+from pfnano_tag.nano.reader import Chunk, PFNanoFile, Plan
+from pfnano_tag.nano.writer import friend_tree
+from pfnano_tag.prepare.cleaning import clean
+
+log = logging.getLogger(__name__)
+NO_SCORE = np.float32(-1.0)
+TREE, COLLECTION = "Friends", "Jet"
+
+
+def run(card: Card, file: str, models: Sequence[str] | None, output: str | Path) -> None:
+    """Write the friend tree of a file.
+
+    Parameters
+    ----------
+    card : Card
+        Acceptance of the jets, discriminants, chunk and batch size; the file need not be in its datasets.
+    file : str
+        PFNano file.
+    models : sequence of str or None
+        As for `networks.load_networks`.
+    output : str or Path
+        ROOT file with the tree `Friends`.
+
+    Raises
+    ------
+    UserError
+        When file, checkpoints or output don't do; nothing is written.
+    Incomplete
+        After the tree is written, when chunks could not be read: their jets have no score.
+    """
+    check_output(output, [file])
+    limit_threads(card)
+    networks = _some_networks(card, models)
+    with PFNanoFile(file) as source:
+        networks.check(source)
+        source.require(("Jet_pt", "Jet_eta", "Jet_phi"), "the acceptance of jets")
+        plan = plan_of(card, networks, source)
+        lost = _write(card, networks, source, plan, Path(output))
+    if lost:
+        raise Incomplete(
+            f"{output}: {len(lost)} of {len(plan)} chunks have no scores (-1): {'; '.join(map(str, lost))}"
+        )
+
+
+def plan_of(card: Card, networks: Networks, source: PFNanoFile) -> Plan:
+    """Return the chunks of a file."""
+    return source.plan(networks.branches(source), card.resources.chunk * 1e6)
+
+
+def describe(card: Card, file: str, models: Sequence[str] | None) -> str:
+    """Return what a run would do: plan, branches, columns."""
+    networks = _some_networks(card, models)
+    with PFNanoFile(file) as source:
+        networks.check(source)
+        plan = plan_of(card, networks, source)
+        branches = sorted(networks.branches(source))
+        lines = [f"{file}: {source.num_entries} events in {len(plan)} chunks", f"branches: {', '.join(branches)}"]
+    return "\n".join([*lines, f"columns: {', '.join(f'{COLLECTION}_{name}' for name in columns_of(card, networks))}"])
+
+
+def columns_of(card: Card, networks: Networks) -> tuple[str, ...]:
+    """Return the names of the score columns: `<model>_<node>` and `<model>_<discriminant>`."""
+    discriminants = card.histograms.discriminants
+    return tuple(
+        f"{name}_{s}" for name, tagger in networks.taggers.items() for s in (*tagger.classes, *discriminants)
+    )
+
+
+def _some_networks(card: Card, models: Sequence[str] | None) -> Networks:
+    networks = load_networks(card, models)
+    if not networks.taggers:
+        raise CheckpointError("no network to apply: the card's section models is empty; name a checkpoint by --model")
+    return networks
+
+
+def _write(card: Card, networks: Networks, source: PFNanoFile, plan: Plan, output: Path) -> list[BadChunk]:
+    lost: list[BadChunk] = []
+    columns = columns_of(card, networks)
+    scored = jets = 0
+    with friend_tree(output, TREE, COLLECTION, columns) as writer:
+        for start, stop in progress(plan, total=len(plan), description="infer", unit="chunks"):
+            chunk = source.chunk(start, stop)
+            try:
+                offsets, scores = score_chunk(card, networks, chunk)
+            except BadChunk as error:
+                log.warning("%s", error)
+                lost.append(error)
+                offsets, scores = _without_scores(chunk, columns)
+            writer.extend(offsets, scores)
+            jets += int(offsets[-1])
+            scored += int(np.count_nonzero(scores[columns[0]] != NO_SCORE)) if columns else 0
+        writer.note(_provenance(card, networks, source, lost))
+    log.info("%s: %d events, %d jets, %d of them scored", output, source.num_entries, jets, scored)
+    return lost
+
+
+def score_chunk(card: Card, networks: Networks, chunk: Chunk) -> tuple[Index, dict[str, NDArray[np.float32]]]:
+    """Return the offsets of the jets of a chunk and their scores.
+
+    Parameters
+    ----------
+    card : Card
+        Sections `jets` (ranges in pT and eta), `histograms.discriminants`, `resources.batch_size`.
+    networks : Networks
+        Networks.
+    chunk : Chunk
+        Events.
+
+    Returns
+    -------
+    offsets : ndarray of int64 [events + 1]
+        Jets of each event.
+    scores : dict of ndarray of float32 [jets]
+        By column; -1 for jets outside the acceptance and for discriminants that are not defined.
+    """
+    chunk.load(networks.branches(chunk.file))
+    pt: Jagged = chunk["Jet_pt"]
+    acceptance = card.jets.model_copy(update={"lepton_overlap": 0.0})
+    kept = clean(chunk, acceptance, np.ones(chunk.num_events), np.ones(len(pt.values), dtype=np.bool_)).kept
+    scores = {name: np.full(len(kept), NO_SCORE, dtype=np.float32) for name in columns_of(card, networks)}
+    table = networks.read(chunk, kept)
+    chunk.drop()
+    for name, tagger in networks.taggers.items():
+        flat = to_inputs(table, tagger.inputs, vectors=bool(tagger.module.needs_vectors))
+        probabilities = predict(tagger, flat, card.resources.batch_size)
+        for index, node in enumerate(tagger.classes):
+            scores[f"{name}_{node}"][table.row] = probabilities[:, index]
+        for which in card.histograms.discriminants:
+            scores[f"{name}_{which}"][table.row] = discriminant(which, probabilities, tagger.classes)
+    return pt.offsets, scores
+
+
+def _without_scores(chunk: Chunk, columns: Sequence[str]) -> tuple[Index, dict[str, NDArray[np.float32]]]:
+    """Return -1 for all jets of a chunk; events without jets where not even their number can be read."""
+    try:
+        offsets = chunk["Jet_pt"].offsets
+    except BadChunk as error:
+        log.warning("%s: the friend tree has no jets for these events", error)
+        offsets = offsets_of(np.zeros(chunk.num_events, dtype=np.int64))
+    return offsets, {name: np.full(int(offsets[-1]), NO_SCORE, dtype=np.float32) for name in columns}
+
+
+def _provenance(card: Card, networks: Networks, source: PFNanoFile, lost: Sequence[BadChunk]) -> dict[str, Any]:
+    return {
+        "format": "pfnano_tag friend tree",
+        "code_version": __version__,
+        "study": card.study.name,
+        "card": card.hash(),
+        "file": {"path": source.path, "identity": source.identity, "entries": source.num_entries},
+        "models": {
+            name: {"epoch": t.epoch, "hash": t.hash, "classes": list(t.classes)}
+            for name, t in networks.taggers.items()
+        },
+        "lost": [{"start": error.start, "stop": error.stop, "reason": error.reason} for error in lost],
+    }

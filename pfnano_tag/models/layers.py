@@ -1,0 +1,65 @@
+"""Layers shared by the networks.
+
+Shape suffixes: B jets, N constituents of one group (padded), L tokens of all groups (packed to the left), T real
+tokens of all jets, D width, H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+
+
+def dense_stack(width_in: int, widths: Sequence[int], activation: str, norm: bool, dropout: float) -> nn.Sequential:
+    """Linear layers, each followed by an optional layer norm, the activation and dropout.
+
+    Layer norm and not batch norm: a jet's output must not depend on the other jets of its batch, and the
+    gradient of an attack must be the same in training and in evaluation.
+    """
+    layers: list[nn.Module] = []
+    for width_out in widths:
+        layers.append(nn.Linear(width_in, width_out))
+        if norm:
+            layers.append(nn.LayerNorm(width_out))
+        layers.append(ACTIVATIONS[activation]())
+        if dropout > 0:
+            layers.append(nn.Dropout(dropout))
+        width_in = width_out
+    return nn.Sequential(*layers)
+
+
+def scatter_rows(rows_TD: Tensor, slots_T: Tensor, size: int) -> Tensor:
+    """Place rows at the given slots of a zero matrix of ``size`` rows; its gradient is a plain gather."""
+    return rows_TD.new_zeros(size, rows_TD.shape[1]).index_copy(0, slots_T, rows_TD)
+
+
+def pack_slots(mask_BN: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """Slots that move the real tokens of several padded groups to the left of one sequence per jet.
+
+    Parameters
+    ----------
+    mask_BN : sequence of Tensor
+        bool (B, N) of each group, True for real constituents.
+
+    Returns
+    -------
+    slots : list of Tensor
+        For each group the slots in the flattened (B * L) sequence, in the order of ``x_BNF[mask_BN]``.
+    mask_BL : Tensor
+        bool; L is the longest jet's number of tokens, at least 1.
+    """
+    counts = torch.stack([mask.sum(1) for mask in mask_BN])
+    total_B = counts.sum(0)
+    length = max(1, int(total_B.max())) if len(total_B) else 1
+    before = counts.cumsum(0) - counts
+    first = torch.arange(len(total_B), device=total_B.device) * length
+    slots = []
+    for mask, start in zip(mask_BN, before, strict=True):
+        place_BN = (first + start)[:, None] + mask.cumsum(1) - 1
+        slots.append(place_BN[mask])
+    mask_BL = torch.arange(length, device=total_B.device) < total_B[:, None]
+    return slots, mask_BL

@@ -1,0 +1,42 @@
+"""Train the card's networks (all, or those named).
+
+Reads the prepared study and the PFNano files, writes models/NAME/: a checkpoint per epoch, the best epoch by
+validation loss, metrics. A trained model is refused unless --resume (go on exactly) or --overwrite is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pfnano_tag.card.command import add_dry_run, main_of, parser_for
+
+if TYPE_CHECKING:
+    from pfnano_tag.card import Card
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    options = parser_for("train", __doc__)
+    options.add_argument("--model", action="append", metavar="NAME", help="model of the card (repeat; default: all)")
+    again = options.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on behind the last finished epoch")
+    again.add_argument("--overwrite", action="store_true", help="throw a trained model away and start again")
+    add_dry_run(options)
+    return options
+
+
+def run(card: Card, options: argparse.Namespace) -> int | None:
+    """Run the stage; torch is imported only now."""
+    from pfnano_tag.train.stage import plan
+    from pfnano_tag.train.stage import run as train
+
+    if options.dry_run:
+        print(plan(card, options.model))
+        return None
+    train(card, options.model, resume=options.resume, overwrite=options.overwrite)
+    return None
+
+
+if __name__ == "__main__":
+    main_of(parser(), run)

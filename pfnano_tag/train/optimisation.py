@@ -1,0 +1,91 @@
+"""Optimisers and learning-rate schedules.
+
+A schedule is a pure function of the step: nothing has to be saved for a training that is resumed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+from pfnano_tag.card.training import Training
+
+WARM_UP = 0.05
+"""Fraction of the steps in which `cosine` rises linearly."""
+LOWEST = 0.01
+"""Learning rate at the end of `cosine`, as a fraction of the highest."""
+CYCLE_RISE, CYCLE_START, CYCLE_END = 0.3, 1 / 25, 1 / 25e4
+"""One cycle (Smith, Topin, arXiv:1708.07120) with torch's defaults: rising part, first and last learning rate."""
+INVERSE_EPOCHS = 30
+"""Epochs after which `inverse` has halved the learning rate (as in the trainings of arXiv:2203.13890)."""
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "radam": torch.optim.RAdam,
+}
+
+
+def make_optimizer(settings: Training, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Optimiser of the card over the given parameters."""
+    create = OPTIMIZERS[settings.optimizer]
+    return create(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give all parameter groups this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def rate_factor(schedule: str, step: int, steps_per_epoch: int, epochs: int) -> float:
+    """Learning rate of a step as a fraction of the highest.
+
+    Parameters
+    ----------
+    schedule : str
+        ``constant``, ``inverse``, ``cosine`` or ``one_cycle``.
+    step : int
+        Steps done before this one, over all epochs.
+    steps_per_epoch, epochs : int
+        Length of the whole training.
+    """
+    last = max(1, steps_per_epoch * epochs - 1)
+    return SCHEDULES[schedule](step, last, step // steps_per_epoch)
+
+
+def _constant(step: int, last: int, epoch: int) -> float:
+    return 1.0
+
+
+def _inverse(step: int, last: int, epoch: int) -> float:
+    return 1 / (1 + epoch / INVERSE_EPOCHS)
+
+
+def _cosine(step: int, last: int, epoch: int) -> float:
+    rise = max(1, round(WARM_UP * last))
+    if step < rise:
+        return (step + 1) / rise
+    return _half_wave(1.0, LOWEST, (step - rise) / max(1, last - rise))
+
+
+def _one_cycle(step: int, last: int, epoch: int) -> float:
+    peak = CYCLE_RISE * (last + 1) - 1
+    if step <= peak:
+        return _half_wave(CYCLE_START, 1.0, step / peak)
+    return _half_wave(1.0, CYCLE_END, (step - peak) / (last - peak))
+
+
+def _half_wave(start: float, end: float, way: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * min(way, 1.0)))
+
+
+SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
+    "constant": _constant,
+    "inverse": _inverse,
+    "cosine": _cosine,
+    "one_cycle": _one_cycle,
+}

@@ -1,0 +1,132 @@
+"""The training as a whole: from the card to the folders of its models."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from pfnano_tag.card.card import Card
+from pfnano_tag.card.folder import bind, model_folder, prepared_path
+from pfnano_tag.errors import CardError, OutputError
+from pfnano_tag.infer.bookkeeping import features_of
+from pfnano_tag.models.registry import build
+from pfnano_tag.prepare.prepared import Prepared, read_prepared
+from pfnano_tag.train.interruption import Interruption
+from pfnano_tag.train.loading import GB, PROGRAM, USED, bytes_in_memory, check_memory, load_jets
+from pfnano_tag.train.record import best_of, clear, is_trained
+from pfnano_tag.train.wrapper import Recipe, Trainer
+
+log = logging.getLogger(__name__)
+
+
+def run(card: Card, models: Sequence[str] | None = None, resume: bool = False, overwrite: bool = False) -> None:
+    """Train networks of the card, one after the other, on jets that are read once.
+
+    Parameters
+    ----------
+    card : Card
+        The study's card.
+    models : sequence of str, optional
+        Names of section ``models``; all when not given.
+    resume : bool
+        Go on behind the last finished epoch of models that have one.
+    overwrite : bool
+        Throw trained models away.
+
+    Raises
+    ------
+    OutputError
+        When a model is trained already and neither ``resume`` nor ``overwrite`` is set.
+    UserError
+        When the card, the prepared study, a checkpoint or the jets don't allow a training.
+    Incomplete
+        When stopped by SIGTERM; finished epochs are kept.
+    """
+    names = _chosen(card, models)
+    prepared = read_prepared(prepared_path(card), card)
+    bind(card)
+    torch.set_num_threads(card.resources.threads)
+    recipes = [recipe_of(card, prepared, name) for name in names]
+    for recipe in recipes:
+        build(recipe.architecture, recipe.arguments, features_of(recipe.inputs), len(recipe.classes))
+        if is_trained(recipe.folder) and not (resume or overwrite):
+            raise OutputError(
+                f"{recipe.folder}: model {recipe.name!r} is trained already; --resume goes on with it, "
+                "--overwrite starts again"
+            )
+    check_memory(card, prepared)
+    with Interruption() as interruption:
+        training, validation = load_jets(card, prepared, interruption)
+        log.info("%d jets to train on, %d to validate on", len(training), len(validation))
+        for recipe in recipes:
+            if overwrite:
+                clear(recipe.folder)
+            trainer = Trainer(recipe, training, validation)
+            if resume and is_trained(recipe.folder):
+                trainer.restore()
+            _train(trainer, interruption)
+
+
+def recipe_of(card: Card, prepared: Prepared, name: str) -> Recipe:
+    """All that defines the training of a model of the card, apart from the jets."""
+    settings = card.training_of(name)
+    model = card.models[name]
+    return Recipe(
+        name=name,
+        folder=model_folder(card, name),
+        architecture=model.architecture,
+        arguments=model.arguments,
+        inputs=prepared.inputs,
+        classes=prepared.classes,
+        settings=settings,
+        attack=None if settings.attack is None else card.attacks[settings.attack],
+        seed=card.study.seed,
+        provenance={
+            "study": card.study.name,
+            "card": card.hash(),
+            "sections": prepared.sections,
+            "labels": {"classes": list(prepared.classes), "merged": prepared.merged},
+            "jets": {split: prepared.total(split) for split in USED},
+            "threads": card.resources.threads,
+            "torch": torch.__version__,
+        },
+    )
+
+
+def plan(card: Card, models: Sequence[str] | None = None) -> str:
+    """What :func:`run` would do, and the memory that it needs."""
+    names = _chosen(card, models)
+    prepared = read_prepared(prepared_path(card), card)
+    lines = [f"jets: {prepared.total('train')} to train on, {prepared.total('validation')} to validate on"]
+    for name in names:
+        recipe = recipe_of(card, prepared, name)
+        module = build(recipe.architecture, recipe.arguments, features_of(recipe.inputs), len(recipe.classes))
+        size = sum(parameter.numel() for parameter in module.parameters())
+        attack = "" if recipe.attack is None else f", every batch attacked by {recipe.settings.attack}"
+        state = " (trained already)" if is_trained(recipe.folder) else ""
+        lines.append(
+            f"{name}: {recipe.architecture}, {size} parameters, {recipe.settings.epochs} epochs in batches of "
+            f"{recipe.settings.batch_size}{attack} -> {recipe.folder}{state}"
+        )
+    memory = (PROGRAM + bytes_in_memory(prepared)) / GB
+    return "\n".join([*lines, f"memory: about {memory:.1f} GB of {card.resources.memory:g} GB allowed"])
+
+
+def _chosen(card: Card, models: Sequence[str] | None) -> list[str]:
+    names = list(dict.fromkeys(models)) if models else list(card.models)
+    if not names:
+        raise CardError("section models is empty: name a model to train")
+    for name in names:
+        card.training_of(name)
+    return names
+
+
+def _train(trainer: Trainer, interruption: Interruption) -> None:
+    name = trainer.recipe.name
+    size = sum(parameter.numel() for parameter in trainer.module.parameters())
+    log.info("%s: %s, %d parameters, from epoch %d", name, trainer.recipe.architecture, size, trainer.epochs_done + 1)
+    trainer.run(interruption)
+    best = best_of(trainer.history)
+    log.info("%s: best epoch %d, validation loss %.4f", name, best["epoch"], best["validation_loss"])

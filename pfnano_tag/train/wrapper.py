@@ -1,0 +1,267 @@
+"""The training loop: epochs of batches, validation and a checkpoint after each."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pfnano_tag.attack.registry import Distortion, make
+from pfnano_tag.card.attacks import Attack
+from pfnano_tag.card.command import progress
+from pfnano_tag.card.training import Training
+from pfnano_tag.errors import CheckpointError, DataError, Incomplete
+from pfnano_tag.infer.bookkeeping import Tagger, checkpoint_path, features_of, load_checkpoint, save_checkpoint
+from pfnano_tag.models.batch import Batch, call
+from pfnano_tag.models.losses import LOSSES
+from pfnano_tag.models.registry import build, resolve
+from pfnano_tag.prepare.inputs import InputSpec
+from pfnano_tag.train.dataloader import LabelledInputs, Loader, seed_of
+from pfnano_tag.train.interruption import Interruption
+from pfnano_tag.train.optimisation import make_optimizer, rate_factor, set_learning_rate
+from pfnano_tag.train.record import Metrics, best_of, load_state, read_metrics, save_state, write_metrics
+from pfnano_tag.train.validation import validate
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What defines a training, apart from the jets.
+
+    Attributes
+    ----------
+    name : str
+        Name of the model in the card.
+    folder : Path
+        Where its files go.
+    architecture, arguments
+        As in the model registry.
+    inputs : InputSpec
+        Inputs of the network.
+    classes : tuple of str
+        Flavour classes in the order of the outputs.
+    settings : Training
+        Section ``training`` with the model's overrides.
+    attack : Attack or None
+        Adversarial training: every batch is replaced by its attacked image.
+    seed : int
+        Of the study.
+    provenance : dict
+        JSON content for the checkpoint: card hash, labels, threads.
+    """
+
+    name: str
+    folder: Path
+    architecture: str
+    arguments: dict[str, Any]
+    inputs: InputSpec
+    classes: tuple[str, ...]
+    settings: Training
+    attack: Attack | None
+    seed: int
+    provenance: dict[str, Any]
+
+    def description(self) -> dict[str, Any]:
+        """What must be the same for a training to be resumed (its length may differ)."""
+        settings = self.settings.model_dump(mode="json", exclude={"epochs", "patience"})
+        attack = None if self.attack is None else self.attack.model_dump(mode="json", exclude={"scan"})
+        return {"settings": settings, "attack": attack, "seed": self.seed}
+
+    def check(self, tagger: Tagger) -> None:
+        """Refuse to go on with a checkpoint of another recipe.
+
+        Raises
+        ------
+        CheckpointError
+            Names everything that differs.
+        """
+        mine = {
+            "architecture": self.architecture,
+            "arguments": resolve(self.architecture, self.arguments),
+            "inputs": self.inputs,
+            "classes": self.classes,
+        } | self.description()
+        its = {name: getattr(tagger, name, tagger.training.get(name)) for name in mine}
+        different = [name for name, value in mine.items() if value != its[name]]
+        if different:
+            raise CheckpointError(
+                f"{self.folder}: can't go on: the card's {', '.join(different)} differ from those of the checkpoint; "
+                "undo the change, or start again with --overwrite"
+            )
+
+
+class Trainer:
+    """Holds what changes during a training: weights, optimiser, history.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to train, and how.
+    training, validation : LabelledInputs
+        Jets of the two splits.
+    """
+
+    def __init__(self, recipe: Recipe, training: LabelledInputs, validation: LabelledInputs) -> None:
+        self.recipe, self.validation = recipe, validation
+        torch.manual_seed(seed_of(recipe.seed, "weights"))
+        self.module = build(recipe.architecture, recipe.arguments, features_of(recipe.inputs), len(recipe.classes))
+        settings = recipe.settings
+        self.optimizer = make_optimizer(settings, self.module.parameters())
+        self.loss = LOSSES[settings.loss](**({"gamma": settings.focal_gamma} if settings.loss == "focal" else {}))
+        self.loader = Loader(training, settings.batch_size, bool(self.module.wants_buckets), recipe.seed)
+        self.history: list[Metrics] = []
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs behind us."""
+        return len(self.history)
+
+    def restore(self) -> None:
+        """Go on behind the last finished epoch: weights, optimiser, random numbers and history of that moment.
+
+        Raises
+        ------
+        CheckpointError
+            When the files can't be read, or were made by another recipe.
+        """
+        folder = self.recipe.folder
+        state = load_state(folder)
+        tagger = load_checkpoint(checkpoint_path(folder, state["epoch"]))
+        self.recipe.check(tagger)
+        self.module.load_state_dict(tagger.module.state_dict())
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        self.history = read_metrics(folder, state["epoch"])
+        write_metrics(folder, self.history)
+
+    def run(self, interruption: Interruption) -> None:
+        """Train until the last epoch, or until the validation loss has not improved for ``patience`` epochs.
+
+        Raises
+        ------
+        Incomplete
+            When asked to stop; the finished epochs are on disk.
+        DataError
+            When the loss is not finite.
+        """
+        while self.epochs_done < self.recipe.settings.epochs and not self._impatient():
+            epoch = self.epochs_done + 1
+            started = time.perf_counter()
+            training_loss = self._train_epoch(epoch, interruption)
+            rate = len(self.loader.jets) / (time.perf_counter() - started)
+            metrics = {"epoch": epoch, "training_loss": training_loss} | validate(
+                self.module, self.validation, self.recipe.classes, self.loss, self.recipe.settings.batch_size
+            )
+            self._record(metrics, rate)
+
+    def _train_epoch(self, epoch: int, interruption: Interruption) -> float:
+        """One pass over all training jets; returns the mean loss sum(w l) / sum(w)."""
+        attack = self._attack(epoch)
+        self.module.train()
+        total, weights = 0.0, 0.0
+        for step, batch in self._batches(epoch):
+            set_learning_rate(self.optimizer, self._learning_rate(step))
+            attacked = batch if attack is None else attack(self.module, batch)
+            loss = self.loss(call(self.module, attacked), batch.label_B, batch.weight_B)
+            self._step(loss, epoch, step)
+            weight = 1.0 if batch.weight_B is None else float(batch.weight_B.sum())
+            total, weights = total + weight * float(loss.detach()), weights + weight
+            if interruption.asked:
+                raise Incomplete(
+                    f"model {self.recipe.name}: stopped in epoch {epoch}; {self.epochs_done} finished epochs are "
+                    "kept, go on with --resume"
+                )
+        return total / weights if weights else 0.0
+
+    def _step(self, loss: Tensor, epoch: int, step: int) -> None:
+        """One step of the optimiser, with the gradient's norm bounded."""
+        if not torch.isfinite(loss):
+            raise self._diverged("loss", float(loss.detach()), epoch, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        clip = self.recipe.settings.gradient_clip
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), float("inf") if clip is None else clip)
+        if not torch.isfinite(norm):
+            raise self._diverged("gradient", float(norm), epoch, step)
+        self.optimizer.step()
+
+    def _diverged(self, what: str, value: float, epoch: int, step: int) -> DataError:
+        batch = step - (epoch - 1) * len(self.loader) + 1
+        jets = self.loader.order(epoch)[batch - 1]
+        inputs = self.loader.jets.inputs.select(jets)
+        finite = inputs.jet_JF.isfinite().all() and all(g.x_NF.isfinite().all() for g in inputs.groups.values())
+        cause = (
+            f"the learning rate ({self.recipe.settings.learning_rate}) may be too high: lower training.learning_rate"
+            if finite
+            else "its inputs are not all finite: run `prepare` again and look at its table of features"
+        )
+        return DataError(
+            f"model {self.recipe.name}: {what} {value} in epoch {epoch}, batch {batch} of {len(self.loader)}; "
+            f"{cause}; {self.epochs_done} finished epochs are kept"
+        )
+
+    def _batches(self, epoch: int) -> Iterator[tuple[int, Batch]]:
+        first = (epoch - 1) * len(self.loader)
+        bar = progress(
+            self.loader.epoch(epoch),
+            total=len(self.loader),
+            description=f"{self.recipe.name} epoch {epoch}/{self.recipe.settings.epochs}",
+            unit="batch",
+        )
+        return enumerate(bar, first)
+
+    def _learning_rate(self, step: int) -> float:
+        settings = self.recipe.settings
+        return settings.learning_rate * rate_factor(settings.schedule, step, len(self.loader), settings.epochs)
+
+    def _attack(self, epoch: int) -> Distortion | None:
+        if self.recipe.attack is None:
+            return None
+        seed = seed_of(self.recipe.seed, "attack", epoch)
+        return make(self.recipe.attack, self.recipe.inputs, seed=seed, loss=self.loss)
+
+    def _impatient(self) -> bool:
+        patience = self.recipe.settings.patience
+        if patience is None or not self.history:
+            return False
+        return self.epochs_done - best_of(self.history)["epoch"] >= patience
+
+    def _record(self, metrics: Metrics, rate: float) -> None:
+        """Checkpoint, state to resume from, metrics: in this order (see ``record``)."""
+        self.history.append(metrics)
+        recipe = self.recipe
+        save_checkpoint(
+            recipe.folder,
+            recipe.name,
+            metrics["epoch"],
+            self.module,
+            recipe.inputs,
+            recipe.classes,
+            recipe.architecture,
+            recipe.arguments,
+            recipe.provenance | recipe.description() | {"metrics": metrics},
+        )
+        save_state(recipe.folder, metrics["epoch"], self.optimizer)
+        write_metrics(recipe.folder, self.history)
+        log.info("%s", summary(recipe.name, metrics, recipe.settings.epochs, rate))
+
+
+def summary(name: str, metrics: Metrics, epochs: int, rate: float) -> str:
+    """One line per epoch: losses, accuracy, AUCs, jets per second."""
+    aucs = " ".join(
+        f"{key.removeprefix('auc_')} {'-' if value is None else f'{value:.4f}'}"
+        for key, value in metrics.items()
+        if key.startswith("auc_")
+    )
+    return (
+        f"{name} epoch {metrics['epoch']}/{epochs}: loss {metrics['training_loss']:.4f}, validation "
+        f"{metrics['validation_loss']:.4f}, accuracy {metrics['validation_accuracy']:.3f}, AUC {aucs}; "
+        f"{rate:.0f} jets/s"
+    )

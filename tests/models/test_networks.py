@@ -1,0 +1,209 @@
+"""What must hold for every network, whatever its weights."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from synthetic import features, random_jets
+
+from pfnano_tag.errors import CardError
+from pfnano_tag.models.batch import Batch, GroupBatch, GroupInputs, call, collate
+from pfnano_tag.models.pairs import PairEmbedding, kinematics, pair_features
+from pfnano_tag.models.registry import ARCHITECTURES, build, resolve
+
+SMALL = {
+    "deepsets": {"phi": [16, 12], "rho": [24]},
+    "particle_transformer": {
+        "embed": [16, 24],
+        "pair": [8, 8],
+        "heads": 4,
+        "blocks": 2,
+        "class_blocks": 1,
+        "head": [10],
+    },
+}
+
+
+@pytest.fixture(params=sorted(ARCHITECTURES))
+def network(request):
+    torch.manual_seed(4)
+    return build(request.param, SMALL[request.param], features(), 6).eval()
+
+
+def double(module, batch):
+    """Network and batch in float64, where invariances hold to rounding far below 1e-6."""
+    groups = {
+        name: GroupBatch(g.x_BNF.double(), g.mask_BN, g.default_BNF, g.vectors_BN4.double())
+        for name, g in batch.groups.items()
+    }
+    return module.double(), Batch(batch.jet_BF.double(), batch.jet_default_BF, groups)
+
+
+def test_padding_changes_nothing(network):
+    batch = collate(random_jets(12), torch.arange(12))
+    wider = {
+        name: GroupBatch(
+            F.pad(g.x_BNF, (0, 0, 0, 7)),
+            F.pad(g.mask_BN, (0, 7)),
+            F.pad(g.default_BNF, (0, 0, 0, 7), value=True),
+            F.pad(g.vectors_BN4, (0, 0, 0, 7)),
+        )
+        for name, g in batch.groups.items()
+    }
+    more = Batch(batch.jet_BF, batch.jet_default_BF, wider)
+    assert torch.equal(call(network, batch), call(network, more))
+
+
+def test_padding_may_hold_anything(network):
+    batch = collate(random_jets(12), torch.arange(12))
+    spoiled = {name: torch.where(g.mask_BN[:, :, None], g.x_BNF, math.nan) for name, g in batch.groups.items()}
+    assert torch.equal(call(network, batch), call(network, batch.with_inputs(batch.jet_BF, spoiled)))
+
+
+def test_order_of_constituents_changes_nothing(network):
+    flat = random_jets(9, seed=5)
+    generator = torch.Generator().manual_seed(6)
+    groups = {}
+    for name, g in flat.groups.items():
+        bounds = zip(g.offsets[:-1].tolist(), g.offsets[1:].tolist(), strict=True)
+        rows = torch.cat([a + torch.randperm(b - a, generator=generator) for a, b in bounds])
+        groups[name] = GroupInputs(g.x_NF[rows], g.default_NF[rows], g.offsets, g.vectors_N4[rows])
+    shuffled = type(flat)(flat.jet_JF, flat.jet_default_JF, groups)
+    module, batch = double(network, collate(flat, torch.arange(9)))
+    _, other = double(network, collate(shuffled, torch.arange(9)))
+    torch.testing.assert_close(call(module, batch), call(module, other), rtol=0, atol=1e-10)
+
+
+def test_a_jet_does_not_see_its_batch(network):
+    flat = random_jets(15, seed=7)
+    together = call(*double(network, collate(flat, torch.arange(15))))
+    alone = torch.cat([call(*double(network, collate(flat, torch.tensor([jet])))) for jet in range(15)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_jets_without_constituents_have_finite_outputs_and_gradients(network, training):
+    flat = random_jets(4)
+    network.train(training)
+    for indices in (torch.tensor([0, 1, 2]), torch.tensor([0, 0])):
+        batch = collate(flat, indices)
+        jet = batch.jet_BF.clone().requires_grad_()
+        x = {name: g.x_BNF.clone().requires_grad_() for name, g in batch.groups.items()}
+        out = call(network, batch.with_inputs(jet, x))
+        assert out.isfinite().all()
+        network.zero_grad()
+        out.square().sum().backward()
+        gradients = [p.grad for p in network.parameters() if p.grad is not None] + [jet.grad]
+        assert all(g.isfinite().all() for g in gradients)
+        assert jet.grad.abs().sum() > 0
+
+
+def test_every_input_matters(network):
+    batch = collate(random_jets(12), torch.arange(12))
+    x = {name: g.x_BNF.clone().requires_grad_() for name, g in batch.groups.items()}
+    call(network, batch.with_inputs(batch.jet_BF, x)).square().sum().backward()
+    for name, g in batch.groups.items():
+        touched = (x[name].grad != 0).any(-1)
+        assert torch.equal(touched, g.mask_BN), name
+
+
+def brute_force_pair(a, b):
+    """The formula of arXiv:2202.03772 for one pair, in plain Python."""
+    (pxa, pya, pza, ea), (pxb, pyb, pzb, eb) = a, b
+    pta, ptb = math.hypot(pxa, pya), math.hypot(pxb, pyb)
+    ya, yb = 0.5 * math.log((ea + pza) / (ea - pza)), 0.5 * math.log((eb + pzb) / (eb - pzb))
+    dphi = math.atan2(pya, pxa) - math.atan2(pyb, pxb)
+    dphi = math.atan2(math.sin(dphi), math.cos(dphi))
+    delta = math.sqrt((ya - yb) ** 2 + dphi**2)
+    m2 = (ea + eb) ** 2 - (pxa + pxb) ** 2 - (pya + pyb) ** 2 - (pza + pzb) ** 2
+    values = (min(pta, ptb) * delta, min(pta, ptb) / (pta + ptb), delta, m2)
+    return [math.log(max(value, 1e-8)) for value in values]
+
+
+def test_pair_features_against_a_loop():
+    vectors = random_jets(6).groups["charged"].vectors_N4[:10].double()
+    tokens = kinematics(vectors)
+    for i in range(10):
+        for j in range(10):
+            expected = torch.tensor(brute_force_pair(vectors[i].tolist(), vectors[j].tolist()), dtype=torch.float64)
+            found = pair_features(tokens[i], tokens[j])
+            same = i == j  # the mass of a particle with itself is a difference of nearly equal numbers
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 if same else 1e-9)
+            torch.testing.assert_close(found, pair_features(tokens[j], tokens[i]), rtol=0, atol=1e-12)
+
+
+def test_pair_bias_is_symmetric_and_zero_in_the_padding():
+    torch.manual_seed(0)
+    embedding = PairEmbedding((8,), 4, "gelu").double()
+    vectors = random_jets(6).groups["charged"].vectors_N4[:10].double().view(2, 5, 4)
+    mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    bias = embedding(vectors, mask)
+    assert torch.equal(bias, bias.transpose(2, 3))
+    real = (mask[:, :, None] & mask[:, None, :])[:, None].expand_as(bias)
+    assert (bias[~real] == 0).all()
+    assert (bias[real] != 0).all()
+    tokens = kinematics(vectors[1])
+    pair = (pair_features(tokens[0], tokens[1]) - embedding.centre) / embedding.width
+    torch.testing.assert_close(bias[1, :, 0, 1], embedding.layers(pair))
+
+
+def test_pair_bias_has_the_gradient_of_a_dense_twin():
+    torch.manual_seed(1)
+    embedding = PairEmbedding((6,), 2, "gelu").double()
+    vectors = random_jets(6).groups["charged"].vectors_N4[:8].double().view(2, 4, 4)
+    mask = torch.ones(2, 4, dtype=torch.bool)
+    upstream = torch.randn(2, 2, 4, 4, dtype=torch.float64)
+    (embedding(vectors, mask) * upstream).sum().backward()
+    found = [p.grad.clone() for p in embedding.parameters()]
+    embedding.zero_grad()
+    tokens = kinematics(vectors)
+    dense = (pair_features(tokens[:, :, None], tokens[:, None, :]) - embedding.centre) / embedding.width
+    (embedding.layers(dense).permute(0, 3, 1, 2) * upstream).sum().backward()
+    for gradient, parameter in zip(found, embedding.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad)
+
+
+def test_reference_size_of_the_transformer():
+    """Eight blocks of width 128 have the size of the published network to 1 %."""
+    module = build("particle_transformer", {"jet_inputs": False}, {"jet": 6, "charged": 17}, 10)
+    assert sum(p.numel() for p in module.parameters()) == pytest.approx(2_143_486, rel=0.01)
+
+
+def test_transformer_without_pairs_needs_no_vectors():
+    module = build("particle_transformer", SMALL["particle_transformer"] | {"pair": []}, features(), 6)
+    assert not module.needs_vectors
+    batch = collate(random_jets(4), torch.arange(4))
+    x = {name: g.x_BNF for name, g in batch.groups.items()}
+    mask = {name: g.mask_BN for name, g in batch.groups.items()}
+    assert module(batch.jet_BF, x, mask, None).shape == (4, 6)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "arguments", "words"),
+    [
+        ("deepset", {}, "unknown architecture 'deepset'; nearest: deepsets"),
+        ("deepsets", {"phis": [3]}, "phis: unknown argument; nearest: phi"),
+        ("deepsets", {"phi": 64}, "phi: found 64, expected a list of positive whole numbers"),
+        ("deepsets", {"features": {"jet": 1}}, "features: unknown argument"),
+        ("particle_transformer", {"heads": 5}, "embed ends with 128, which heads = 5 does not divide"),
+        ("particle_transformer", {"dropout": 1.0, "blocks": 1.5}, "blocks: found 1.5, expected a whole number"),
+        ("particle_transformer", {"activation": "tanh"}, "expected one of relu, gelu, silu"),
+    ],
+)
+def test_wrong_arguments_are_named(architecture, arguments, words):
+    with pytest.raises(CardError) as error:
+        build(architecture, arguments, features(), 6)
+    assert words in str(error.value)
+
+
+def test_all_problems_at_once():
+    with pytest.raises(CardError, match=r"nonsense.*heads.*dropout"):
+        resolve("particle_transformer", {"nonsense": 1, "heads": "8", "dropout": -0.1})
+
+
+def test_resolved_arguments_build_the_same_network():
+    resolved = resolve("deepsets", {"phi": [8]})
+    assert resolved["rho"] == [128, 64]
+    assert resolved["phi"] == [8]
+    assert resolve("deepsets", resolved) == resolved

@@ -1,0 +1,56 @@
+import warnings
+
+import pytest
+import torch
+
+from pfnano_tag.card.training import Training
+from pfnano_tag.train.optimisation import OPTIMIZERS, SCHEDULES, make_optimizer, rate_factor
+
+
+def factors(schedule, steps=25, epochs=4):
+    return [rate_factor(schedule, step, steps, epochs) for step in range(steps * epochs)]
+
+
+def test_one_cycle_is_the_one_of_torch():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=100, cycle_momentum=False)
+    expected = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch wants optimizer steps between scheduler steps
+        for _ in range(100):
+            expected.append(optimizer.param_groups[0]["lr"])
+            scheduler.step() if len(expected) < 100 else None
+    assert factors("one_cycle") == pytest.approx(expected, abs=1e-9)
+
+
+def test_inverse_is_that_of_the_papers():
+    found = factors("inverse", steps=3, epochs=61)
+    assert found[:3] == [1.0, 1.0, 1.0]
+    assert found[90] == pytest.approx(0.5)
+    assert found[180] == pytest.approx(1 / 3)
+
+
+def test_cosine_warms_up_and_ends_low():
+    found = factors("cosine")
+    top = found.index(max(found))
+    assert found[0] < found[top] == 1.0
+    assert 3 <= top <= 6
+    assert all(a >= b for a, b in zip(found[top:], found[top + 1 :], strict=False))
+    assert found[-1] == pytest.approx(0.01, abs=1e-9)
+
+
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 1), (1, 3), (2, 1), (3, 2)])
+def test_short_trainings_have_a_learning_rate(schedule, steps, epochs):
+    assert all(0 < factor <= 1 for factor in factors(schedule, steps, epochs))
+
+
+def test_card_and_registries_name_the_same():
+    fields = Training.model_fields
+    assert set(fields["optimizer"].annotation.__args__) == set(OPTIMIZERS)
+    assert set(fields["schedule"].annotation.__args__) == set(SCHEDULES)
+    for name in OPTIMIZERS:
+        settings = Training(optimizer=name, learning_rate=0.3, weight_decay=0.2)
+        group = make_optimizer(settings, [torch.nn.Parameter(torch.zeros(1))]).param_groups[0]
+        assert (group["lr"], group["weight_decay"]) == (0.3, 0.2)

@@ -1,0 +1,257 @@
+"""The training loop: determinism, resuming, stopping, and what adversarial training is for."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from synthetic import CLASSES, labelled_jets, specification
+
+from pfnano_tag.attack.registry import make
+from pfnano_tag.card.attacks import Attack
+from pfnano_tag.card.training import Training
+from pfnano_tag.errors import CheckpointError, DataError, Incomplete
+from pfnano_tag.infer.bookkeeping import epochs_of, find_checkpoint, load_checkpoint
+from pfnano_tag.infer.prediction import predict
+from pfnano_tag.train.dataloader import Loader
+from pfnano_tag.train.interruption import Interruption
+from pfnano_tag.train.wrapper import Recipe, Trainer
+
+ARGUMENTS = {
+    "deepsets": {"phi": [8], "rho": [8], "dropout": 0.2},
+    "particle_transformer": {"embed": [8], "pair": [8], "heads": 2, "blocks": 1, "class_blocks": 1, "dropout": 0.1},
+}
+
+
+def recipe(folder, architecture="deepsets", attack=None, seed=1, **settings):
+    return Recipe(
+        name="net",
+        folder=folder,
+        architecture=architecture,
+        arguments=ARGUMENTS[architecture],
+        inputs=specification(),
+        classes=CLASSES,
+        settings=Training(**{"epochs": 4, "batch_size": 50, **settings}),
+        attack=attack,
+        seed=seed,
+        provenance={"card": "0" * 64},
+    )
+
+
+@pytest.fixture(scope="module")
+def jets():
+    return labelled_jets(180, seed=1), labelled_jets(90, seed=2)
+
+
+def train(chosen, jets, resume=False, interruption=None):
+    trainer = Trainer(chosen, *jets)
+    if resume:
+        trainer.restore()
+    trainer.run(interruption or Interruption())
+    return trainer
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix != ".pt"}
+
+
+def weights(folder):
+    return {name: content for name, content in files(folder).items() if name.endswith((".safetensors", ".jsonl"))}
+
+
+@pytest.mark.parametrize("buckets", [False, True])
+def test_an_epoch_sees_every_jet_once_in_an_order_of_seed_and_epoch(jets, buckets):
+    loader = Loader(jets[0], 50, buckets, seed=3)
+    order = loader.order(1)
+    assert sorted(torch.cat(order).tolist()) == list(range(180))
+    assert len(order) == len(loader) == 4
+    same = Loader(jets[0], 50, buckets, seed=3).order(1)
+    assert all(torch.equal(a, b) for a, b in zip(order, same, strict=True))
+    for other in (loader.order(2), Loader(jets[0], 50, buckets, seed=4).order(1)):
+        assert not torch.equal(torch.cat(order), torch.cat(other))
+    batches = list(loader.epoch(1))
+    assert torch.equal(torch.cat([b.label_B for b in batches]), jets[0].label[torch.cat(order)])
+    assert torch.equal(torch.cat([b.weight_B for b in batches]), jets[0].weight[torch.cat(order)])
+
+
+class StopAfter(Interruption):
+    """Asks to stop after so many batches."""
+
+    def __init__(self, batches):
+        self.left = batches
+
+    @property
+    def asked(self):
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize(
+    ("architecture", "attack"),
+    [("deepsets", None), ("particle_transformer", None), ("deepsets", Attack(kind="pgd", epsilon=0.1, steps=2))],
+)
+def test_two_and_two_epochs_are_four_bit_for_bit(tmp_path, jets, architecture, attack):
+    """The second training is stopped in the middle of its third epoch, and goes on."""
+    whole, parts = recipe(tmp_path / "whole", architecture, attack), recipe(tmp_path / "parts", architecture, attack)
+    train(whole, jets)
+    with pytest.raises(Incomplete, match="stopped in epoch 3; 2 finished epochs are kept"):
+        train(parts, jets, interruption=StopAfter(2 * 4 + 1))
+    assert epochs_of(parts.folder) == [1, 2]
+    torch.rand(100)  # whatever ran in between does not matter
+    train(parts, jets, resume=True)
+    assert weights(whole.folder) == weights(parts.folder)
+    state = [torch.load(r.folder / "optimizer.pt", weights_only=True) for r in (whole, parts)]
+    assert torch.equal(state[0]["random"], state[1]["random"])
+
+
+def test_more_epochs_than_first_asked_for(tmp_path, jets):
+    settings = {"schedule": "constant"}
+    train(recipe(tmp_path / "whole", **settings), jets)
+    train(recipe(tmp_path / "parts", epochs=2, **settings), jets)
+    train(recipe(tmp_path / "parts", **settings), jets, resume=True)
+    assert weights(tmp_path / "whole") == weights(tmp_path / "parts")
+
+
+def test_a_kill_between_two_files_costs_at_most_an_epoch(tmp_path, jets):
+    whole, killed = recipe(tmp_path / "whole"), recipe(tmp_path / "killed", epochs=2, schedule="constant")
+    whole = replace(whole, settings=whole.settings.model_copy(update={"schedule": "constant"}))
+    train(whole, jets)
+    train(killed, jets)
+    state = (killed.folder / "optimizer.pt").read_bytes()
+    three = replace(killed, settings=killed.settings.model_copy(update={"epochs": 3}))
+    train(three, jets, resume=True)
+    (killed.folder / "optimizer.pt").write_bytes(state)  # epoch 3 has its checkpoint, but not yet its state
+    train(replace(killed, settings=whole.settings), jets, resume=True)
+    assert weights(whole.folder) == weights(killed.folder)
+    lines = (killed.folder / "metrics.jsonl").read_text().splitlines()
+    (killed.folder / "metrics.jsonl").write_text("\n".join(lines[:-1]))  # epoch 4 has its state, but no metrics
+    train(replace(killed, settings=whole.settings), jets, resume=True)
+    assert weights(whole.folder) == weights(killed.folder)
+
+
+def test_same_seed_same_weights_and_another_seed_others(tmp_path, jets):
+    for name, seed in (("one", 1), ("two", 1), ("three", 2)):
+        train(recipe(tmp_path / name, seed=seed, epochs=2), jets)
+    assert weights(tmp_path / "one") == weights(tmp_path / "two")
+    assert weights(tmp_path / "one") != weights(tmp_path / "three")
+
+
+def test_a_training_learns_and_writes_down_what_it_knows(tmp_path, jets):
+    chosen = recipe(tmp_path, epochs=6, learning_rate=0.02)
+    train(chosen, jets)
+    metrics = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [m["epoch"] for m in metrics] == [1, 2, 3, 4, 5, 6]
+    assert metrics[-1]["validation_loss"] < metrics[0]["validation_loss"]
+    assert metrics[-1]["auc_BvsL"] > 0.75
+    best = json.loads((tmp_path / "best.json").read_text())
+    assert best["value"] == min(m["validation_loss"] for m in metrics)
+    tagger = load_checkpoint(find_checkpoint(tmp_path.parent, f"{tmp_path.name}:best"))
+    assert tagger.epoch == best["epoch"]
+    assert tagger.training["metrics"] == metrics[best["epoch"] - 1]
+    assert tagger.training["card"] == "0" * 64
+    assert tagger.training["settings"]["learning_rate"] == 0.02
+
+
+def test_validation_loss_has_the_weights_and_the_whole_split(tmp_path, jets):
+    trainer = train(recipe(tmp_path, epochs=1), jets)
+    p = torch.from_numpy(predict(load_checkpoint(tmp_path / "epoch_0001.json"), jets[1].inputs)).double()
+    log_p = p.gather(1, jets[1].label[:, None]).log().squeeze(1)
+    weight = jets[1].weight.double()
+    expected = float(-(weight * log_p).sum() / weight.sum())
+    assert trainer.history[0]["validation_loss"] == pytest.approx(expected, rel=1e-5)
+    accuracy = float((p.argmax(1) == jets[1].label).double().mean())
+    assert trainer.history[0]["validation_accuracy"] == pytest.approx(accuracy)
+
+
+def test_patience(tmp_path, jets):
+    trainer = train(recipe(tmp_path, epochs=30, learning_rate=0.2, patience=2), jets)
+    best = json.loads((tmp_path / "best.json").read_text())["epoch"]
+    assert trainer.epochs_done == best + 2 < 30
+
+
+def test_loss_that_is_not_finite_stops_with_epoch_and_batch(tmp_path, jets):
+    broken = replace(jets[0], weight=jets[0].weight.clone())
+    broken.weight[Loader(jets[0], 50, False, 1).order(2)[2][0]] = float("nan")
+    # the same jet is met in epoch 1 already, wherever the order puts it
+    batch = next(i for i, b in enumerate(Loader(broken, 50, False, 1).epoch(1), 1) if b.weight_B.isnan().any())
+    with pytest.raises(DataError, match=rf"loss nan in epoch 1, batch {batch} of 4"):
+        train(recipe(tmp_path / "weight"), (broken, jets[1]))
+    assert not (tmp_path / "weight").exists()
+    with pytest.raises(DataError, match="lower training.learning_rate"):
+        train(recipe(tmp_path / "rate", learning_rate=1e30, gradient_clip=None, schedule="constant"), jets)
+    spoiled = labelled_jets(60)
+    spoiled.inputs.jet_JF[5, 0] = float("inf")
+    with pytest.raises(DataError, match="inputs are not all finite"):
+        train(recipe(tmp_path / "input"), (spoiled, jets[1]))
+
+
+def test_sigterm_finishes_the_batch_and_says_how_to_go_on(tmp_path, jets):
+    before = signal.getsignal(signal.SIGTERM)
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Incomplete, match="--resume"):
+            train(recipe(tmp_path), jets, interruption=interruption)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"learning_rate": 0.1}, "settings"),
+        ({"seed": 9}, "seed"),
+        ({"attack": Attack(kind="fgsm")}, "attack"),
+        ({"architecture": "particle_transformer"}, "architecture, arguments"),
+    ],
+)
+def test_another_recipe_is_not_resumed(tmp_path, jets, change, words):
+    train(recipe(tmp_path, epochs=1), jets)
+    with pytest.raises(CheckpointError, match=f"the card's {words} differ"):
+        Trainer(recipe(tmp_path, **change), *jets).restore()
+
+
+def test_damaged_state_is_refused(tmp_path, jets):
+    chosen = recipe(tmp_path, epochs=1)
+    trainer = train(chosen, jets)
+    path = tmp_path / "optimizer.pt"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(CheckpointError, match="damaged"):
+        trainer.restore()
+    path.unlink()
+    with pytest.raises(CheckpointError, match="missing"):
+        trainer.restore()
+
+
+def fragile_jets(count, seed):
+    """Two classes: a jet feature that is right in nine of ten jets and far apart, and many constituents that
+    tell the class together but by less than the attack moves them (Tsipras et al., arXiv:1805.12152)."""
+    jets = labelled_jets(count, seed, separation=0.0)
+    generator = torch.Generator().manual_seed(seed)
+    sign = 1 - 2 * torch.randint(0, 2, (count,), generator=generator).float()
+    right = 1 - 2 * (torch.rand(count, generator=generator) < 0.1).float()
+    jets.inputs.jet_JF[:, 1] = 2 * sign * right
+    charged = jets.inputs.groups["charged"]
+    charged.x_NF[:] = 0.15 * sign.repeat_interleave(charged.counts)[:, None] + 0.1 * charged.x_NF
+    for group in jets.inputs.groups.values():
+        group.default_NF[:] = False
+    return replace(jets, label=torch.where(sign > 0, 0, 4))
+
+
+def test_adversarial_training_makes_a_network_less_vulnerable(tmp_path):
+    jets = fragile_jets(1500, seed=5), fragile_jets(900, seed=6)
+    attack = Attack(kind="fgsm", epsilon=0.3)
+    settings = {"epochs": 8, "learning_rate": 0.01, "batch_size": 100}
+    nominal, hardened = recipe(tmp_path / "nominal", **settings), recipe(tmp_path / "hard", attack=attack, **settings)
+    right = {}
+    for chosen in (nominal, hardened):
+        train(chosen, jets)
+        tagger = load_checkpoint(find_checkpoint(tmp_path, f"{chosen.folder.name}:last"))
+        for name, distort in (("clean", None), ("fgsm", make(attack, tagger.inputs))):
+            p = predict(tagger, jets[1].inputs, attack=distort, label=jets[1].label)
+            right[chosen.folder.name, name] = float((p.argmax(1) == jets[1].label.numpy()).mean())
+    assert right["nominal", "clean"] > 0.95
+    assert right["hard", "clean"] > 0.85
+    assert right["nominal", "fgsm"] < 0.88
+    assert right["hard", "fgsm"] > right["nominal", "fgsm"] + 0.08
