@@ -1,0 +1,254 @@
+"""The training sample: cleaned, labelled and split jets, chunk by chunk.
+
+The scan, the training and the evaluation all read jets through here, so that they see the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfnano_tag.card.card import Card
+from pfnano_tag.card.datasets import Dataset
+from pfnano_tag.errors import BadChunk, DataError, FileError, StudyError
+from pfnano_tag.nano.columns import list_of_row
+from pfnano_tag.nano.features import branches_for, read_jets
+from pfnano_tag.nano.jets import JetTable
+from pfnano_tag.nano.reader import Chunk, PFNanoFile
+from pfnano_tag.nano.schema import features_of
+from pfnano_tag.prepare.cleaning import Cutflow, clean, cleaning_branches
+from pfnano_tag.prepare.labeling import DROP, Flavours, Truth, labels_of, truth_branches, truth_of
+from pfnano_tag.prepare.prepared import FileRecord, Prepared
+from pfnano_tag.prepare.splitting import SPLITS, event_hash, split_of
+
+EVENT = ("run", "luminosityBlock", "event", "genWeight")
+
+
+@dataclass(frozen=True)
+class LabelledJets:
+    """Jets that are fit to train on.
+
+    Parameters
+    ----------
+    table : JetTable
+        Features, not scaled.
+    label : ndarray of int64 [jets]
+        Index in the study's classes.
+    split : ndarray of uint8 [jets]
+        Index in `SPLITS`.
+    weight : ndarray of float64 [jets]
+        Generator weight of the jet's event (the training weight comes from the tables of `reweighting`).
+    event_id : ndarray of uint64 [jets]
+        Hash of the event's identity: the same for all jets of an event.
+    dataset : str
+        Name of the dataset.
+    stored : dict of ndarray of float32 [jets]
+        Branches of the jet collection that were asked for beside the features, as far as the file has them.
+    """
+
+    table: JetTable
+    label: NDArray[np.int64]
+    split: NDArray[np.uint8]
+    weight: NDArray[np.float64]
+    event_id: NDArray[np.uint64]
+    dataset: str
+    stored: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A chunk after cleaning, labeling and splitting, before features are read.
+
+    Parameters
+    ----------
+    kept : ndarray of bool [jets]
+        Over the chunk's flat jet collection.
+    cutflow : dict of int
+        Jets by what became of them.
+    truth : Truth
+        Flavours of all jets of the chunk.
+    event : ndarray of int64 [jets]
+        Event of each jet of the chunk.
+    event_id : ndarray of uint64 [events]
+        Hash of the event's identity.
+    split : ndarray of uint8 [events]
+        Index in `SPLITS`.
+    weight : ndarray of float64 [events]
+        Generator weight.
+    """
+
+    kept: NDArray[np.bool_]
+    cutflow: Cutflow
+    truth: Truth
+    event: NDArray[np.int64]
+    event_id: NDArray[np.uint64]
+    split: NDArray[np.uint8]
+    weight: NDArray[np.float64]
+
+    @property
+    def flavour(self) -> Flavours:
+        """Flavour of each kept jet."""
+        return self.truth.flavour[self.kept]
+
+
+def require_kind(file: PFNanoFile, dataset: Dataset) -> None:
+    """Refuse a data file in a dataset of simulation, and the reverse.
+
+    Raises
+    ------
+    DataError
+        Naming the file and the dataset.
+    """
+    if file.kind != dataset.kind:
+        words = {"mc": "simulation (kind mc)", "data": "collision data (kind data)"}
+        found = {"mc": "has generator branches", "data": "has no generator branches"}
+        raise DataError(
+            f"{file.path}: this file {found[file.kind]}, so it is {words[file.kind]}, but dataset {dataset.name!r} "
+            f"is {words[dataset.kind]}; move the file to another dataset or mend the dataset's kind"
+        )
+
+
+def sample_branches(file: PFNanoFile, card: Card, features: Iterable[str]) -> set[str]:
+    """Return the branches of a file that make training jets with these features.
+
+    Raises
+    ------
+    MissingBranch
+        When events can't be identified, jets can't be labelled or cleaned.
+    """
+    file.require(EVENT, "preparation (identity and weight of the events)")
+    cleaning = cleaning_branches(file.branches, card.jets, file.path)
+    return {*EVENT, *cleaning, *truth_branches(file.branches, file.path), *branches_for(features, file.branches)}
+
+
+def examine(chunk: Chunk, card: Card, dataset: str) -> Examined:
+    """Clean, label and split the jets of a chunk.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Of a file of simulation.
+    card : Card
+        Sections `jets` and `splitting` are used.
+    dataset : str
+        Name of the dataset, part of the events' identity.
+    """
+    chunk.load(EVENT)
+    truth = truth_of(chunk)
+    weight = chunk["genWeight"].astype(np.float64)
+    cleaned = clean(chunk, card.jets, weight, truth.flavour != DROP)
+    event_id = event_hash(dataset, chunk["run"], chunk["luminosityBlock"], chunk["event"])
+    split = split_of(event_id, card.splitting.fractions)
+    event = list_of_row(chunk["Jet_pt"].offsets)
+    return Examined(cleaned.kept, cleaned.cutflow, truth, event, event_id, split, weight)
+
+
+def read_features(chunk: Chunk, card: Card, features: Iterable[str], jets: NDArray[np.bool_]) -> JetTable:
+    """Return chosen jets of a chunk with features, by the card's section `inputs`.
+
+    Raises
+    ------
+    MissingBranch
+        When the file can't give a feature that `inputs.droppable` doesn't name.
+    """
+    inputs = card.inputs
+    return read_jets(chunk, features, jets, inputs.caps.model_dump(), inputs.candidate_pt, inputs.droppable)
+
+
+def training_jets(
+    card: Card,
+    prepared: Prepared,
+    splits: Sequence[str] = ("train",),
+    features: Sequence[str] | None = None,
+    stored: Sequence[str] = (),
+) -> Iterator[LabelledJets]:
+    """Yield the jets of some splits, chunk by chunk, exactly those that the scan has seen.
+
+    Parameters
+    ----------
+    card : Card
+        The study's card.
+    prepared : Prepared
+        Names files, chunks and classes.
+    splits : sequence of str
+        Of `train`, `validation`, `test`.
+    features : sequence of str, optional
+        Feature identifiers; all inputs of the study when not given.
+    stored : sequence of str
+        Further branches of the jet collection (scores of other taggers), read from the files that have them.
+
+    Yields
+    ------
+    LabelledJets
+        In the card's order of files; possibly without jets. The order in a chunk is the file's.
+
+    Raises
+    ------
+    StudyError
+        When a file is not the one that was prepared.
+    FileError
+        When a file or chunk that was prepared can't be read any more.
+    """
+    unknown = set(splits) - set(SPLITS)
+    if unknown:
+        raise ValueError(f"no such split: {sorted(unknown)}; there are {SPLITS}")
+    wanted = np.isin(np.arange(len(SPLITS)), [SPLITS.index(name) for name in splits])
+    ids = tuple(features) if features is not None else features_of(card.inputs.set)
+    for record in prepared.files:
+        if record.chunks:
+            yield from _jets_of_file(card, prepared, record, wanted, ids, stored)
+
+
+def _jets_of_file(
+    card: Card,
+    prepared: Prepared,
+    record: FileRecord,
+    wanted: NDArray[np.bool_],
+    ids: Sequence[str],
+    stored: Sequence[str],
+) -> Iterator[LabelledJets]:
+    with PFNanoFile(record.path) as file:
+        if file.identity != record.identity:
+            raise StudyError(
+                f"{record.path}: not the file that was prepared (then {record.identity}, now {file.identity}); "
+                "restore it, or run `prepare` again"
+            )
+        beside = [name for name in stored if name in file.branches]
+        branches = sample_branches(file, card, ids) | set(beside)
+        for start, stop in record.chunks:
+            chunk = file.chunk(start, stop)
+            try:
+                chunk.load(branches)
+                yield _labelled(chunk, card, record.dataset, prepared.classes, wanted, ids, beside)
+            except BadChunk as error:
+                raise FileError(f"{error}; `prepare` could read it: restore the file and go on") from error
+
+
+def _labelled(
+    chunk: Chunk,
+    card: Card,
+    dataset: str,
+    classes: Sequence[str],
+    wanted: NDArray[np.bool_],
+    ids: Sequence[str],
+    stored: Sequence[str],
+) -> LabelledJets:
+    seen = examine(chunk, card, dataset)
+    chosen = seen.kept & wanted[seen.split][seen.event]
+    table = read_features(chunk, card, ids, chosen)
+    event = seen.event[chosen]
+    return LabelledJets(
+        table,
+        labels_of(seen.truth.flavour[chosen], classes),
+        seen.split[event],
+        seen.weight[event],
+        seen.event_id[event],
+        dataset,
+        {name: chunk[name].values[chosen].astype(np.float32) for name in stored},
+    )
