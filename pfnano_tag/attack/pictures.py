@@ -81,11 +81,11 @@ def _inputs(folder: Path, text: str, attack: str, about: Mapping[str, Any], sour
     if not chosen:
         return
     panels = [
-        distributions.Panel(
+        distributions.panel(
             np.linspace(FEATURES[name].axis[1], FEATURES[name].axis[2], FEATURES[name].axis[0] + 1),
             {
-                "nominal": shifts.shifts[name].nominal.astype(np.float64),
-                "attacked": shifts.shifts[name].attacked.astype(np.float64),
+                "nominal": shifts.shifts[name].nominal,
+                "attacked": shifts.shifts[name].attacked,
             },
             with_unit(FEATURES[name].label, FEATURES[name].unit),
         )

@@ -1,0 +1,103 @@
+"""A page of stacks with data: rows and columns of cells, each a stack with its ratio panel, one legend for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pfnano_tag.plotting.stacks import draw_stack
+from pfnano_tag.plotting.style import STYLE, headroom
+
+Floats = NDArray[np.floating]
+CELL_WIDTH, CELL_HEIGHT = 4.6, 4.0  # inches
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One stack of the page.
+
+    Parameters
+    ----------
+    edges : ndarray [bins + 1]
+        Bin edges.
+    simulation : mapping
+        Component -> (sums of weights, sums of squared weights), each [bins].
+    data : ndarray [bins] or None
+        Counts.
+    xlabel : str
+        With unit.
+    note : str
+        Written into the cell, say the agreement.
+    """
+
+    edges: Floats
+    simulation: Mapping[str, tuple[Floats, Floats]]
+    data: Floats | None
+    xlabel: str
+    note: str = ""
+
+
+def stack_page(
+    cells: Sequence[Sequence[Cell | None]],
+    columns: Sequence[str],
+    text: str,
+    right: str = "",
+    log: bool = True,
+) -> Figure:
+    """Draw a page of stacks.
+
+    Parameters
+    ----------
+    cells : sequence of rows
+        Each a sequence of cells, one per column; None leaves a place empty.
+    columns : sequence of str
+        Titles above the columns.
+    text, right : str
+        Above the page and below it.
+    log : bool
+        Logarithmic y axes.
+    """
+    matplotlib.rcParams.update(STYLE)
+    size = (CELL_WIDTH * len(columns) + 1.6, CELL_HEIGHT * len(cells) + 0.6)
+    page = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(page)
+    page.get_layout_engine().set(h_pad=0.02, hspace=0.0)  # type: ignore[union-attr,call-arg]
+    page.suptitle(text, fontsize=14, fontstyle="italic", x=0.01, ha="left")
+    grid = page.add_gridspec(len(cells), len(columns))
+    first: Axes | None = None
+    for line, row in enumerate(cells):
+        for column, (cell, title) in enumerate(zip(row, columns, strict=True)):
+            if cell is None:
+                continue
+            place = grid[line, column].subgridspec(2, 1, height_ratios=(3, 1))
+            main = page.add_subplot(place[0])
+            ratio = page.add_subplot(place[1], sharex=main)
+            _draw(main, ratio, cell, log)
+            if line == 0:
+                main.set_title(title, fontsize=14)
+            first = first or main
+    if first is not None:
+        handles, names = first.get_legend_handles_labels()
+        page.legend(handles, names, loc="outside right upper", fontsize=12)
+    if right:
+        page.supxlabel(right, fontsize=10)
+    return page
+
+
+def _draw(main: Axes, ratio: Axes, cell: Cell, log: bool) -> None:
+    draw_stack(main, ratio if cell.data is not None else None, cell.edges, cell.simulation, cell.data, log)
+    main.tick_params(labelbottom=False, labelsize=11)
+    ratio.tick_params(labelsize=11)
+    main.set_ylabel("Jets / bin", fontsize=12)
+    ratio.set_xlabel(cell.xlabel, fontsize=12)
+    ratio.yaxis.label.set_fontsize(11)
+    headroom(main, 0.15)
+    if cell.note:
+        main.text(0.97, 0.96, cell.note, transform=main.transAxes, ha="right", va="top", fontsize=11)

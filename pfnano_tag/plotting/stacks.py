@@ -1,0 +1,181 @@
+"""Data and simulation: a stack by flavour, data points, the simulation's statistical band, and their ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from hist.intervals import poisson_interval
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pfnano_tag.plotting.colours import flavour_colour, flavour_name
+from pfnano_tag.plotting.style import centres, figure, headroom, label, ratio_figure
+
+Floats = NDArray[np.floating]
+RATIO_RANGE = (0.5, 1.5)
+
+
+def stack(
+    edges: Floats,
+    simulation: Mapping[str, tuple[Floats, Floats]],
+    data: Floats | None,
+    xlabel: str,
+    text: str,
+    right: str = "",
+    ylabel: str = "Jets / bin",
+    log: bool = False,
+    colours: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Figure:
+    """Draw a stack of simulated components, sorted by yield, with data and the ratio data / simulation.
+
+    Parameters
+    ----------
+    edges : array (bins + 1,)
+        Bin edges.
+    simulation : mapping
+        Component (flavour) -> (sums of weights, sums of squared weights), each (bins,), already normalised.
+    data : array (bins,) or None
+        Counts; drawn with Garwood intervals (68 %). None: no data and no ratio panel.
+    xlabel, ylabel : str
+        With units.
+    text, right : str
+        Above the axes.
+    log : bool
+        Logarithmic y axis.
+    colours, names : mapping or None
+        Per component, where it is no flavour.
+    """
+    if data is None:
+        drawn, main = figure()
+        bottom = main
+    else:
+        drawn, main, bottom = ratio_figure()
+    draw_stack(main, None if data is None else bottom, edges, simulation, data, log, colours, names)
+    main.set_ylabel(ylabel)
+    bottom.set_xlabel(xlabel)
+    main.legend(ncols=2 if len(simulation) < 5 else 3, loc="upper right", fontsize=11)
+    headroom(main, 0.3)
+    label(main, text, right)
+    drawn.align_ylabels()
+    return drawn
+
+
+def draw_stack(
+    main: Axes,
+    ratio: Axes | None,
+    edges: Floats,
+    simulation: Mapping[str, tuple[Floats, Floats]],
+    data: Floats | None,
+    log: bool = False,
+    colours: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Draw a stack with data into given panels, without texts and legend; parameters as in `stack`.
+
+    Parameters
+    ----------
+    main : Axes
+        Panel of the stack.
+    ratio : Axes or None
+        Panel of data / simulation, where there is data.
+    """
+    total = sum((values for values, _ in simulation.values()), np.zeros(len(edges) - 1))
+    variance = sum((variances for _, variances in simulation.values()), np.zeros(len(edges) - 1))
+    _components(main, edges, simulation, colours or {}, names or {})
+    _band(main, edges, total, np.sqrt(variance), "stat. unc. (sim.)")
+    if data is not None:
+        _points(main, edges, data)
+        if ratio is not None:
+            _ratio(ratio, edges, data, total, np.sqrt(variance))
+    _limits(
+        main, [*(values for values, _ in simulation.values()), *([] if data is None else [data])], total, data, log
+    )
+    main.set_xlim(edges[0], edges[-1])
+
+
+def _components(
+    axes: Axes,
+    edges: Floats,
+    simulation: Mapping[str, tuple[Floats, Floats]],
+    colours: Mapping[str, str],
+    names: Mapping[str, str],
+) -> None:
+    """Fill the components one on the other, the smallest yield at the bottom."""
+    base = np.zeros(len(edges) - 1)
+    for key in sorted(simulation, key=lambda name: float(simulation[name][0].sum())):
+        top = base + simulation[key][0]
+        axes.stairs(
+            top,
+            edges,
+            baseline=base,
+            fill=True,
+            color=colours.get(key, flavour_colour(key)),
+            label=names.get(key, flavour_name(key)),
+        )
+        base = top
+
+
+def _band(axes: Axes, edges: Floats, middle: Floats, error: Floats, name: str | None) -> None:
+    """Draw a hatched band of middle +- error."""
+    axes.stairs(
+        middle + error,
+        edges,
+        baseline=middle - error,
+        fill=True,
+        facecolor="none",
+        edgecolor="#444444",
+        hatch="//////",
+        linewidth=0,
+        label=name,
+    )
+
+
+def _points(axes: Axes, edges: Floats, data: Floats) -> None:
+    low, high = poisson_interval(data)
+    errors = np.stack([data - low, high - data])
+    filled = data > 0  # empty bins would only draw clutter; the ratio shows what is missing there
+    axes.errorbar(
+        centres(edges)[filled],
+        data[filled],
+        yerr=errors[:, filled],
+        fmt="o",
+        color="black",
+        markersize=4,
+        label="data",
+    )
+
+
+def _ratio(axes: Axes, edges: Floats, data: Floats, total: Floats, error: Floats) -> None:
+    """Draw data / simulation; a point outside the panel becomes an arrow at its edge."""
+    known = total > 0
+    relative = np.divide(error, total, out=np.zeros_like(total), where=known)
+    _band(axes, edges, np.where(known, 1.0, np.nan), relative, None)
+    middle, scale = centres(edges)[known], total[known]
+    low, high = poisson_interval(data)
+    ratio = data[known] / scale
+    errors = np.stack([data - low, high - data])[:, known] / scale
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.errorbar(middle, ratio, yerr=errors, fmt="o", color="black", markersize=4)
+    for marker, edge, outside in (
+        ("^", RATIO_RANGE[1] - 0.06, ratio > RATIO_RANGE[1]),
+        ("v", RATIO_RANGE[0] + 0.06, ratio < RATIO_RANGE[0]),
+    ):
+        axes.plot(middle[outside], np.full(outside.sum(), edge), marker, color="black", markersize=6)
+    axes.set(ylim=RATIO_RANGE, ylabel="data / sim.")
+    axes.yaxis.label.set(horizontalalignment="center", y=0.5)
+
+
+def _limits(axes: Axes, components: Sequence[Floats], total: Floats, data: Floats | None, log: bool) -> None:
+    """Set the y range; a log axis reaches down to the smallest filled bin of any component, over five decades."""
+    highest = max(float(total.max(initial=0)), 0.0 if data is None else float(data.max(initial=0)))
+    if highest <= 0:
+        highest = 1.0
+    if not log:
+        axes.set_ylim(0, 1.1 * highest)
+        return
+    lowest = min((float(values[values > 0].min()) for values in components if (values > 0).any()), default=0.1)
+    axes.set_ylim(max(lowest / 2, highest * 1e-5), 2 * highest)  # first: a log axis can't find limits without data
+    axes.set_yscale("log")
