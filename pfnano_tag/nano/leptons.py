@@ -7,15 +7,14 @@ utils/selection.py): tight isolated muons, electrons that pass the 80 % working 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pfnano_tag.errors import MissingBranch, nearest
 from pfnano_tag.nano.columns import Index, Jagged, list_of_row, offsets_of
+from pfnano_tag.nano.reader import Chunk
 
 log = logging.getLogger(__name__)
 Values = NDArray[np.float64]
@@ -33,22 +32,6 @@ MUON_BRANCHES = tuple(f"Muon_{name}" for name in ("pt", "eta", "phi", "charge", 
 ELECTRON_BRANCHES = tuple(f"Electron_{name}" for name in ("pt", "eta", "phi", "charge"))
 
 _said: set[str] = set()
-
-
-class LeptonChunk(Protocol):
-    """What is needed of a chunk of a file."""
-
-    num_events: int
-
-    @property
-    def branches(self) -> frozenset[str]:
-        """Branches of the file."""
-
-    def load(self, names: Iterable[str]) -> Any:
-        """Read branches, each once."""
-
-    def __getitem__(self, name: str) -> Any:
-        """Return a branch that was loaded."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +81,7 @@ def electron_branches(branches: frozenset[str]) -> tuple[str, ...]:
     return _present((*ELECTRON_BRANCHES, identification, position), branches, "electrons at the 80 % working point")
 
 
-def muons(chunk: LeptonChunk, pt: float = MUON_PT) -> Leptons:
+def muons(chunk: Chunk, pt: float = MUON_PT) -> Leptons:
     """Return muons with pT above `pt`, abs(eta) < 2.4, tight identification and pfRelIso04_all <= 0.15.
 
     Raises
@@ -113,7 +96,7 @@ def muons(chunk: LeptonChunk, pt: float = MUON_PT) -> Leptons:
     return found.select((found.pt > pt) & (np.abs(found.eta) < MUON_ABS_ETA) & identified)
 
 
-def electrons(chunk: LeptonChunk, pt: float = ELECTRON_PT) -> Leptons:
+def electrons(chunk: Chunk, pt: float = ELECTRON_PT) -> Leptons:
     """Return electrons with pT above `pt`, abs(eta) < 2.5, at the 80 % working point, outside the gap.
 
     The gap is cut on the pseudorapidity of the supercluster.
@@ -145,7 +128,7 @@ def isolated_branches(branches: frozenset[str]) -> tuple[str, ...]:
     return names
 
 
-def isolated_leptons(chunk: LeptonChunk) -> tuple[Jagged, Jagged]:
+def isolated_leptons(chunk: Chunk) -> tuple[Jagged, Jagged]:
     """Return directions of the isolated muons (pT > 12 GeV) and electrons (pT > 15 GeV) of each event.
 
     A file without one of the collections has none of them; that is said once.
@@ -176,7 +159,7 @@ def isolated_leptons(chunk: LeptonChunk) -> tuple[Jagged, Jagged]:
     return Jagged(eta, offsets), Jagged(phi, offsets)
 
 
-def _leptons(chunk: LeptonChunk, collection: str, mass: float) -> Leptons:
+def _leptons(chunk: Chunk, collection: str, mass: float) -> Leptons:
     pt, eta, phi, charge = (chunk[f"{collection}_{name}"] for name in ("pt", "eta", "phi", "charge"))
     momentum = [column.values.astype(np.float64) for column in (pt, eta, phi)]
     return Leptons(momentum[0], momentum[1], momentum[2], charge.values.astype(np.int64), mass, pt.offsets)

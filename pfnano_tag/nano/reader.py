@@ -68,7 +68,12 @@ class PFNanoFile:
         keys = [key.split(";")[0] for key in self._file.keys(recursive=False)]
         if "Events" not in keys:
             raise FileError(f"{self.path}: no tree 'Events' in this file; it has: {', '.join(keys) or 'nothing'}")
-        tree = self._file["Events"]
+        try:
+            tree = self._file["Events"]
+        except _DAMAGED as error:
+            raise FileError(
+                f"{self.path}: 'Events' can't be read (file damaged or truncated): {_first(error)}"
+            ) from error
         if not isinstance(tree, uproot.TTree):
             raise FileError(f"{self.path}: 'Events' is a {type(tree).__name__}, expected a TTree")
         return tree
@@ -134,7 +139,10 @@ class PFNanoFile:
         names = {name: next((n for n in (name, f"{name}_") if n in tree), None) for name in _RUNS_BRANCHES}
         if any(branch is None for branch in names.values()):
             return None
-        count, sumw, sumw2 = (tree[branch].array(library="np") for branch in names.values())
+        try:
+            count, sumw, sumw2 = (tree[branch].array(library="np") for branch in names.values())
+        except _DAMAGED as error:
+            raise FileError(f"{self.path}: the sums in 'Runs' can't be read: {_first(error)}") from error
         return RunsTotals(int(count.sum()), float(np.sum(sumw)), float(np.sum(sumw2)))
 
     def plan(self, branches: Iterable[str], chunk_bytes: float) -> Plan:
@@ -275,8 +283,16 @@ def _open(path: str) -> Any:
         raise FileError(f"{path}: no such file")
     try:
         return uproot.open(path)
-    except (OSError, ValueError, TypeError, KeyError, IndexError, uproot.DeserializationError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except _DAMAGED as error:
         raise FileError(
-            f"{path}: can't be opened as a ROOT file (damaged, truncated or another format): {first}"
+            f"{path}: can't be opened as a ROOT file (damaged, truncated or another format): {_first(error)}"
         ) from error
+
+
+_DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, uproot.DeserializationError)
+"""What uproot raises on bytes that make no sense."""
+
+
+def _first(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

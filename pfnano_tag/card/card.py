@@ -1,0 +1,177 @@
+"""The study card: all sections, and what holds between them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from pfnano_tag.card.attacks import Attack
+from pfnano_tag.card.base import Section
+from pfnano_tag.card.comparison import Comparison
+from pfnano_tag.card.consistency import contradictions, training_with
+from pfnano_tag.card.datasets import Dataset, Role
+from pfnano_tag.card.evaluation import Evaluation
+from pfnano_tag.card.generate import Generate
+from pfnano_tag.card.histograms import Histograms
+from pfnano_tag.card.inputs import Inputs
+from pfnano_tag.card.jets import Jets
+from pfnano_tag.card.labels import Labels
+from pfnano_tag.card.models import Model
+from pfnano_tag.card.problems import Inconsistent
+from pfnano_tag.card.regions import AllJets, Region
+from pfnano_tag.card.resources import Resources
+from pfnano_tag.card.reweighting import Reweighting
+from pfnano_tag.card.scaling import Scaling
+from pfnano_tag.card.splitting import Splitting
+from pfnano_tag.card.study import Study
+from pfnano_tag.card.submit import Submit
+from pfnano_tag.card.training import Training
+from pfnano_tag.card.weights import Weights
+from pfnano_tag.errors import CardError, nearest
+
+BOUND_SECTIONS = ("datasets", "jets", "inputs", "labels", "splitting", "scaling")
+"""Sections that a study folder is bound to: another hash of these is refused."""
+
+DEFAULT_ATTACKS = {"fgsm": Attack(kind="fgsm"), "noise": Attack(kind="noise")}
+DEFAULT_REGIONS: dict[str, Region] = {"all_jets": AllJets(selection="all_jets")}
+NAME = r"[A-Za-z][A-Za-z0-9_]*"
+RESERVED = ("nominal", "data", "truth")
+
+
+class Card(Section):
+    """A validated study card; immutable."""
+
+    study: Study
+    """Name, folder and seed of the study: one card, one output folder."""
+
+    datasets: Annotated[tuple[Dataset, ...], Field(min_length=1)]
+    """Files, what they are, what they are used for, and how they are normalised."""
+
+    jets: Jets = Jets()
+    """Acceptance of the jets, in training and in data/MC alike."""
+
+    inputs: Inputs = Inputs()
+    """What the networks see: input set and truncation."""
+
+    labels: Labels = Labels()
+    """Flavour classes, in the order of the networks' outputs."""
+
+    reweighting: Reweighting = Reweighting()
+    """Training weights that make the classes alike in pT and eta, and in number."""
+
+    splitting: Splitting = Splitting()
+    """Training, validation and test split by a hash of the event's identity."""
+
+    scaling: Scaling = Scaling()
+    """How features are brought to a common scale."""
+
+    models: dict[str, Model] = Field(default_factory=dict)
+    """Networks of the study by name: architecture, its arguments, training overrides."""
+
+    training: Training = Training()
+    """Optimiser, schedule, loss and stopping of all networks, where a model says nothing else."""
+
+    attacks: dict[str, Attack] = Field(default_factory=lambda: dict(DEFAULT_ATTACKS))
+    """Distortions of the scaled inputs by name; a card with this section names all of its own."""
+
+    evaluation: Evaluation = Evaluation()
+    """Performance in simulation: discriminants, working points, errors."""
+
+    regions: dict[str, Region] = Field(default_factory=lambda: dict(DEFAULT_REGIONS))
+    """Control regions of the data/MC comparison by name; a card with this section names all of its own."""
+
+    weights: Weights = Weights()
+    """Event weights of simulation beside genWeight x cross section x luminosity / sum of weights."""
+
+    histograms: Histograms = Histograms()
+    """What the data/MC job fills: inputs, outputs, discriminants, stored taggers, attacked variants."""
+
+    comparison: Comparison = Comparison()
+    """Agreement of data and simulation: binning, normalisation, errors."""
+
+    generate: Generate = Generate()
+    """Samples that the study makes itself with the embedded generator."""
+
+    submit: Submit = Submit()
+    """What a batch job asks for, and what its site wants to hear."""
+
+    resources: Resources = Resources()
+    """What one process may use: memory, threads, chunk and batch size; no part of any result."""
+
+    @field_validator("models", "attacks", "regions")
+    @classmethod
+    def _names(cls, named: dict[str, Any]) -> dict[str, Any]:
+        for name in named:
+            if not re.fullmatch(NAME, name):
+                raise ValueError(f"{name!r} is no name: letters, digits and `_`, starting with a letter")
+            if name in RESERVED:
+                raise ValueError(f"{name!r} is a reserved name")
+        return named
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Card:
+        sections = {name: getattr(self, name) for name in type(self).model_fields}
+        problems = contradictions(sections, {name: model.training for name, model in self.models.items()})
+        if problems:
+            raise Inconsistent(problems)
+        return self
+
+    def training_of(self, model: str) -> Training:
+        """Return section `training` with the overrides of one model.
+
+        Parameters
+        ----------
+        model : str
+            Name in section `models`.
+
+        Returns
+        -------
+        Training
+            Validated.
+
+        Raises
+        ------
+        CardError
+            When the card has no such model.
+        """
+        if model not in self.models:
+            known = ", ".join(self.models) or "none"
+            raise CardError(f"the card has no model {model!r} (section models has: {known})")
+        return training_with(self.training, self.models[model].training)
+
+    def datasets_for(self, role: Role) -> tuple[Dataset, ...]:
+        """Return the datasets that have a role (`train` or `analyze`), in the card's order."""
+        return tuple(dataset for dataset in self.datasets if role in dataset.roles)
+
+    def dataset(self, name: str) -> Dataset:
+        """Return a dataset by name; `CardError` with the nearest names when there is none."""
+        for dataset in self.datasets:
+            if dataset.name == name:
+                return dataset
+        names = [dataset.name for dataset in self.datasets]
+        hint = nearest(name, names) or names
+        raise CardError(f"the card has no dataset {name!r}; nearest: {', '.join(hint)}")
+
+    def patterns(self, dataset: Dataset) -> tuple[str, ...]:
+        """Return a dataset's file patterns with `{study.folder}` filled in."""
+        return tuple(pattern.replace("{study.folder}", str(self.study.folder)) for pattern in dataset.files)
+
+    def hash(self, *sections: str) -> str:
+        """Return the SHA-256 of sections' resolved content (all when none is named), as 64 hex digits.
+
+        Where the study lies (`study.folder`) does not count: a study that was moved, or runs on another machine,
+        is the same study.
+        """
+        content = self.model_dump(mode="json", include=set(sections) if sections else None)
+        content.get("study", {}).pop("folder", None)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def folder(self) -> Path:
+        """The study's folder."""
+        return self.study.folder

@@ -1,0 +1,153 @@
+"""What every command line has in common: the card, overrides, logging, exit codes.
+
+`--help` must answer at once: nothing heavy is imported before the options are parsed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pfnano_tag.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_INCOMPLETE, Incomplete, UserError
+
+if TYPE_CHECKING:
+    from pfnano_tag.card.card import Card
+
+log = logging.getLogger("pfnano_tag")
+Item = TypeVar("Item")
+
+
+def parser_for(command: str, description: str | None, card: bool = True) -> argparse.ArgumentParser:
+    """Return a parser with the options that all commands share.
+
+    Parameters
+    ----------
+    command : str
+        Name of the command, as after `pfnano_tag.`.
+    description : str or None
+        Text of `--help`, usually the module's docstring.
+    card : bool
+        Whether the command takes a study card as its first argument.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m pfnano_tag.{command}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="log details")
+    if card:
+        parser.add_argument("card", help="study card: a YAML file, or the name of a shipped card")
+        add_card_options(parser)
+    return parser
+
+
+def add_card_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that go with a card: overrides, and ways to look at it."""
+    parser.add_argument(
+        "-s", "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the card"
+    )
+    parser.add_argument("--print-card", action="store_true", help="print the resolved card and stop")
+    parser.add_argument("--explain", action=_Explain, metavar="KEY", help="print a key's meaning, unit and default")
+
+
+class _Explain(argparse.Action):
+    """Print the meaning of a key and stop, as `--help` does: neither card nor other options are needed."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        def step() -> None:
+            from pfnano_tag.card.showing import explain
+
+            print(explain(values))
+
+        parser.exit(exit_code_of(step))
+
+
+def add_dry_run(parser: argparse.ArgumentParser) -> None:
+    """Add `--dry-run`, for commands that have a plan to print."""
+    parser.add_argument("--dry-run", action="store_true", help="print plan, branches and memory, and stop")
+
+
+def main_of(parser: argparse.ArgumentParser, run: Callable[[Card, argparse.Namespace], int | None]) -> None:
+    """Parse, read the card, run, and end the process with the exit code of DESIGN's table.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        From `parser_for`.
+    run : callable
+        Gets the card and the options, returns an exit code or None (complete).
+    """
+    if "--print-card" in sys.argv[1:]:
+        _waive_other_options(parser)
+    options = parser.parse_args()
+
+    def step() -> int | None:
+        card = _look_at_card(options)
+        return EXIT_COMPLETE if card is None else run(card, options)
+
+    sys.exit(exit_code_of(step, verbose=options.verbose))
+
+
+def _waive_other_options(parser: argparse.ArgumentParser) -> None:
+    """Let a card be looked at without the options that running the command would need."""
+    for action in parser._actions:
+        action.required = action.required and action.dest == "card"
+
+
+def exit_code_of(step: Callable[[], int | None], verbose: bool = False) -> int:
+    """Run a step with logging set up; turn the named errors into messages and exit codes.
+
+    A bug keeps its traceback and leaves through Python's own exit code 1.
+    """
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+    )
+    for noisy in ("matplotlib", "PIL", "fsspec", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        return step() or EXIT_COMPLETE
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except Incomplete as error:
+        print(f"incomplete: {error}", file=sys.stderr)
+        return EXIT_INCOMPLETE
+
+
+def _look_at_card(options: argparse.Namespace) -> Card | None:
+    """Read the card; None when it was only to be looked at."""
+    from pfnano_tag.card.reading import read_card
+
+    card = read_card(options.card, options.set)
+    if options.print_card:
+        from pfnano_tag.card.showing import resolved_yaml
+
+        print(resolved_yaml(card), end="")
+        return None
+    log.info("card %s, study %s, hash %s", options.card, card.study.name, card.hash()[:12])
+    return card
+
+
+def progress(
+    items: Iterable[Item], total: int | None = None, description: str = "", unit: str = "it"
+) -> Iterator[Item]:
+    """Yield items under a progress bar; where stderr is no terminal, a plain line every tenth of the way."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(items, total=total, desc=description, unit=unit, leave=False)
+        return
+    marks = {max(1, round(total * tenth / 10)) for tenth in range(1, 11)} if total else set()
+    for done, item in enumerate(items, 1):
+        yield item
+        if done in marks:
+            log.info("%s %d/%d %s", description, done, total, unit)

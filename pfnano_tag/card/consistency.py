@@ -1,0 +1,122 @@
+"""What must hold between sections of the card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from pfnano_tag.card.base import Section, strictly
+from pfnano_tag.card.problems import describe
+from pfnano_tag.card.training import Training
+
+
+def contradictions(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what contradicts between sections, one line per problem.
+
+    Parameters
+    ----------
+    sections : mapping
+        Validated sections of a card; those missing here (being wrong themselves) are not looked at.
+    overrides : mapping
+        Training overrides of each model.
+
+    Returns
+    -------
+    list of str
+    """
+    base = sections.get("training", Training())
+    return [*_same_names(sections), *_wrong_overrides(base, overrides), *_unknown_attacks(sections, overrides)]
+
+
+def training_with(base: Training, overrides: Mapping[str, Any]) -> Training:
+    """Return section `training` with the overrides of one model, validated.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        When an override is wrong.
+    """
+    return strictly(Training, {**base.model_dump(mode="json"), **overrides})
+
+
+def sound_parts(card: type[Section], content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is right of a wrong card, so that contradictions are reported along with wrong fields.
+
+    Parameters
+    ----------
+    card : type
+        The card's model.
+    content : mapping
+        The raw card.
+
+    Returns
+    -------
+    dict
+        Section name to validated section, without the keys or entries that are wrong.
+    """
+    sound: dict[str, Any] = {}
+    for name, field in card.model_fields.items():
+        if name in content:
+            value = _sound(TypeAdapter[Any](field.rebuild_annotation()), content[name])
+            if value is not None:
+                sound[name] = value
+        elif not field.is_required():
+            sound[name] = field.get_default(call_default_factory=True)
+    return sound
+
+
+def raw_overrides(content: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the training overrides in a raw card, also of models that are wrong elsewhere."""
+    models = content.get("models")
+    entries = models.items() if isinstance(models, dict) else ()
+    found = {str(name): entry.get("training") for name, entry in entries if isinstance(entry, dict)}
+    return {name: overrides for name, overrides in found.items() if isinstance(overrides, dict)}
+
+
+def _sound(adapter: TypeAdapter[Any], value: Any) -> Any:
+    """Validate without the entries that are wrong; None when nothing is left that is right."""
+    try:
+        return strictly(adapter, value)
+    except ValidationError as error:
+        wrong = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
+    if isinstance(value, dict):
+        value = {key: entry for key, entry in value.items() if key not in wrong}
+    elif isinstance(value, list):
+        value = [entry for i, entry in enumerate(value) if i not in wrong]
+    try:
+        return strictly(adapter, value)
+    except ValidationError:
+        return None
+
+
+def _same_names(sections: Mapping[str, Any]) -> list[str]:
+    names = [dataset.name for dataset in sections.get("datasets", ())]
+    return [f"datasets: the name {name!r} stands twice" for name in sorted(set(names)) if names.count(name) > 1]
+
+
+def _wrong_overrides(base: Training, overrides: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    problems = []
+    for name, keys in overrides.items():
+        try:
+            training_with(base, keys)
+        except ValidationError as error:
+            problems += [f"models.{name}.training.{line}" for line in describe(error, Training)]
+    return problems
+
+
+def _unknown_attacks(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    if "attacks" not in sections:
+        return []
+    asked = {f"models.{name}.training.attack": keys.get("attack") for name, keys in overrides.items()}
+    if "training" in sections:
+        asked["training.attack"] = sections["training"].attack
+    if "histograms" in sections:
+        asked |= {f"histograms.variants.{i}": name for i, name in enumerate(sections["histograms"].variants)}
+    known = sections["attacks"]
+    return [
+        f"{key}: {attack!r} is not in section attacks ({', '.join(known) or 'which is empty'})"
+        for key, attack in asked.items()
+        if isinstance(attack, str) and attack not in known
+    ]

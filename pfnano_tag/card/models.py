@@ -1,0 +1,24 @@
+"""Section `models`: the named networks of a study."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pfnano_tag.card.base import Section
+
+Architecture = Literal["deepsets", "particle_transformer"]
+
+
+class Model(Section):
+    """One network: architecture, its arguments, and how its training differs from `training`."""
+
+    architecture: Architecture
+    """Architecture, as in the model registry."""
+
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the architecture's configuration (sizes); unknown ones are errors."""
+
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Keys of section `training` that differ for this network, say `attack: fgsm`."""

@@ -1,0 +1,46 @@
+"""Section `training`: the optimisation, common to all networks of the card."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pfnano_tag.card.base import Section
+
+
+class Training(Section):
+    """Optimiser, schedule, loss, stopping."""
+
+    epochs: Annotated[int, Field(ge=1)] = 20
+    """Iterations through all training jets."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 512
+    """Jets per batch."""
+
+    optimizer: Literal["adamw", "adam", "radam"] = "adamw"
+    """Optimiser of torch."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Highest learning rate."""
+
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Decoupled weight decay (adamw), L2 penalty (adam, radam)."""
+
+    schedule: Literal["one_cycle", "cosine", "inverse", "constant"] = "one_cycle"
+    """Learning rate: one cycle; cosine with warm-up; 1/(1+epoch/30); constant."""
+
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    """Loss, averaged over a batch as sum(w l)/sum(w)."""
+
+    focal_gamma: Annotated[float, Field(ge=0)] = 2.0
+    """Exponent of the focal loss."""
+
+    gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest norm of the gradient; null: no clipping."""
+
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop after so many epochs without a better validation loss; null: never."""
+
+    attack: str | None = None
+    """Name in section `attacks`: every batch is replaced by its attacked image; null: nominal training."""

@@ -1,0 +1,153 @@
+"""The job folder: all that the jobs of one submission need, made whole or not at all."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pfnano_tag.card.card import Card
+from pfnano_tag.card.folder import model_folder, prepared_path
+from pfnano_tag.card.showing import resolved_yaml
+from pfnano_tag.errors import CardError, FileError, OutputError, StudyError
+from pfnano_tag.infer.bookkeeping import find_checkpoint
+from pfnano_tag.submit.split import Item
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+"""Where the templates lie: `condor/` and `slurm/` beside the package."""
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """A job folder that is complete.
+
+    Parameters
+    ----------
+    path : Path
+        The folder, absolute.
+    output : Path
+        Where the jobs leave `<dataset>/<file>.root`, absolute.
+    items : tuple of Item
+        The jobs.
+    inputs : tuple of str
+        What a job on another machine needs of the folder, by name.
+    """
+
+    path: Path
+    output: Path
+    items: tuple[Item, ...]
+    inputs: tuple[str, ...]
+
+
+def write_job_folder(card: Card, items: Sequence[Item], folder: Path | None) -> JobFolder:
+    """Write card, items, settings, checkpoints and worker script.
+
+    Parameters
+    ----------
+    card : Card
+        The study's card.
+    items : sequence of Item
+        From `split.items_of`.
+    folder : Path, optional
+        The folder to make; the next free `jobs/analyze-0001` of the study when not given.
+
+    Raises
+    ------
+    OutputError
+        When the folder is there already, or can't be made.
+    CheckpointError
+        When a model of the card is not trained.
+    """
+    target = (folder or _next_folder(card)).absolute()
+    if target.exists():
+        raise OutputError(f"{target}: is there already, and jobs may be running from it; choose another --folder")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise OutputError(f"{target}: can't be made: {error.strerror}") from error
+    try:
+        inputs = tuple(_fill(made, card, items))
+        made.chmod(0o755)
+        made.rename(target)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return JobFolder(target, (card.folder / "analysis").absolute(), tuple(items), inputs)
+
+
+def template(name: str) -> Path:
+    """Return the path of a template, such as `condor/worker.sh`.
+
+    Raises
+    ------
+    StudyError
+        When the package was installed without its checkout.
+    """
+    path = CHECKOUT / name
+    if not path.is_file():
+        raise StudyError(f"{path}: no such template; submit from a checkout (pip install --editable .)")
+    return path
+
+
+def _next_folder(card: Card) -> Path:
+    taken = [path.name.rpartition("-")[2] for path in (card.folder / "jobs").glob("analyze-*")]
+    number = max((int(end) for end in taken if end.isdigit()), default=0) + 1
+    return card.folder / "jobs" / f"analyze-{number:04d}"
+
+
+def _fill(made: Path, card: Card, items: Sequence[Item]) -> Iterator[str]:
+    """Write everything; yield the names of what a job reads."""
+    (made / "card.yaml").write_text(resolved_yaml(card), encoding="utf-8")
+    (made / "items.txt").write_text("".join(f"{item.line}\n" for item in items), encoding="utf-8")
+    (made / "settings.sh").write_text(_settings(card), encoding="utf-8")
+    shutil.copy(template("condor/worker.sh"), made / "worker.sh")
+    (made / "logs").mkdir()
+    _copy_study(card, made / "study")
+    yield from ("card.yaml", "items.txt", "settings.sh", "study")
+    if _copy_masks(card, made / "inputs"):
+        yield "inputs"
+
+
+def _settings(card: Card) -> str:
+    """Return what the worker script sources; the Python is this one unless an environment is shipped."""
+    environment = card.submit.environment or ""
+    if environment and not Path(environment).is_file():
+        raise FileError(f"submit.environment: {environment}: no such file; scripts/pack_env.sh makes one")
+    values = {
+        "python": sys.executable,
+        "environment": str(Path(environment).absolute()) if environment else "",
+        "threads": str(card.resources.threads),
+    }
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def _copy_study(card: Card, study: Path) -> None:
+    """Copy `study.json`, `prepared.json` and the best checkpoint of each model."""
+    study.mkdir()
+    for source in (card.folder / "study.json", prepared_path(card)):
+        if source.is_file():
+            shutil.copy(source, study / source.name)
+    for name in card.models:
+        best = find_checkpoint(card, name)
+        folder = study / "models" / name
+        folder.mkdir(parents=True)
+        for source in (best, best.with_suffix(".safetensors"), model_folder(card, name) / "best.json"):
+            shutil.copy(source, folder / source.name)
+
+
+def _copy_masks(card: Card, inputs: Path) -> bool:
+    """Copy lumi masks with a relative path, so that a job finds them under the same path."""
+    masks = [dataset.lumi_mask for dataset in card.datasets if dataset.lumi_mask is not None]
+    relative = [mask for mask in masks if not Path(mask).is_absolute()]
+    for mask in relative:
+        if ".." in Path(mask).parts:
+            raise CardError(f"lumi_mask {mask}: a job can't follow `..`; give an absolute path")
+        if not Path(mask).is_file():
+            raise FileError(f"lumi_mask {mask}: no such file (seen from {Path.cwd()})")
+        (inputs / mask).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(mask, inputs / mask)
+    return bool(relative)

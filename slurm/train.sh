@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Trains one network of a card on SLURM; submit from the checkout:
+#
+#   sbatch --cpus-per-task=4 --mem=8G --time=8:00:00 slurm/train.sh CARD MODEL [-s KEY=VALUE]...
+#
+# Two minutes before the time limit the training ends after its current batch, and the job queues again; it goes on
+# behind the last finished epoch, with the result of a training that was never stopped.
+#SBATCH --job-name=pfnano_train
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=B:TERM@120
+set -euo pipefail
+
+card="$1"
+model="$2"
+shift 2
+cd "${SLURM_SUBMIT_DIR:-$PWD}"
+# shellcheck source=scripts/activate.sh
+source "${PFNANO_TAG_ROOT:-$PWD}/scripts/activate.sh"
+threads="${SLURM_CPUS_PER_TASK:-1}"
+export OMP_NUM_THREADS="$threads"
+
+# The signal reaches this shell only: it is passed on, and waited for.
+python -m pfnano_tag.train "$card" --model "$model" --resume -s "resources.threads=$threads" "$@" &
+training=$!
+trap 'kill -TERM "$training" 2>/dev/null || true' TERM
+while kill -0 "$training" 2>/dev/null; do # a signal ends a wait, not the training
+  wait "$training" || true
+done
+code=0
+wait "$training" || code=$?
+
+if [ "$code" -eq 75 ] && [ -n "${SLURM_JOB_ID:-}" ]; then
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"

@@ -1,0 +1,104 @@
+"""Fixtures shared by all tests: real files, and one generated sample and one trained study for the whole run."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CARD = """
+study: {{name: small, folder: "{folder}/study"}}
+datasets:
+- {{name: ttbar, files: "{mc}", kind: mc, cross_section: 831.8}}
+- {{name: dy, files: "{dy}", kind: mc, cross_section: 6077.2, roles: [analyze]}}
+- {{name: data, files: "{data}", kind: data, luminosity: 0.05, roles: [analyze]}}
+labels: {{classes: [b, c, uds, g]}}
+models:
+  small:
+    architecture: deepsets
+training: {{epochs: 2, batch_size: 128, learning_rate: 3e-3}}
+regions:
+  all_jets: {{selection: all_jets}}
+  dy: {{selection: dy}}
+histograms: {{variants: [fgsm]}}
+"""
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real CMS files beside the repository."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no folder of real CMS files beside the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory, request) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Return a function that makes a path once for all worker processes of a test run; the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if hasattr(request.config, "workerinput") else base) / "made_once"
+    shared.mkdir(exist_ok=True)
+
+    def make_once(name: str, make: Callable[[Path], None]) -> Path:
+        path, done = shared / name, shared / f"{name}.done"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                make(path)
+                done.touch()
+        return path
+
+    return make_once
+
+
+@pytest.fixture(scope="session")
+def generate_once(made_once) -> Callable[..., Path]:
+    """Return a function that makes a small generated file, once per test run."""
+    production = pytest.importorskip("pfnano_tag.generate.production")
+    pytest.importorskip("pythia8mc", reason="the extra `generate` is not installed")
+
+    def generate(name: str, **settings: object) -> Path:
+        return made_once(name, lambda path: production.generate_file(path, **settings))
+
+    return generate
+
+
+@pytest.fixture(scope="session")
+def generated_mc(generate_once) -> Path:
+    """400 ttbar events of simulation."""
+    return generate_once("ttbar.root", process="ttbar", events=400, seed=1, mode="mc", pool_events=300)
+
+
+@pytest.fixture(scope="session")
+def generated_dy(generate_once) -> Path:
+    """300 Drell-Yan events of simulation, with muons."""
+    return generate_once("dy.root", process="dy", events=300, seed=1, mode="mc", pool_events=300)
+
+
+@pytest.fixture(scope="session")
+def generated_data(generate_once) -> Path:
+    """200 Drell-Yan events in data mode: another tune, another detector response, no truth."""
+    return generate_once("data_dy.root", process="dy", events=200, seed=1, mode="data", pool_events=200)
+
+
+@pytest.fixture(scope="session")
+def small_study(made_once, generated_mc, generated_dy, generated_data) -> Path:
+    """Folder with `card.yaml` and `study/`: prepared, a DeepSets `small` trained; not to be changed."""
+
+    def make(folder: Path) -> None:
+        from pfnano_tag.card import read_card
+        from pfnano_tag.prepare import stage as prepare
+        from pfnano_tag.train import stage as train
+
+        text = CARD.format(folder=folder, mc=generated_mc, dy=generated_dy, data=generated_data)
+        card_file = folder.with_suffix(".yaml")
+        card_file.write_text(text, encoding="utf-8")
+        card = read_card(card_file)
+        prepare.run(card)
+        train.run(card, ["small"])
+        card_file.rename(folder / "card.yaml")
+
+    return made_once("small_study", make)

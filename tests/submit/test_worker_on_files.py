@@ -1,0 +1,57 @@
+"""The worker script with the real command: what a job leaves is what the command leaves by itself."""
+
+import shutil
+import subprocess
+
+import numpy as np
+
+from pfnano_tag.analyze import stage
+from pfnano_tag.analyze.result import JobResult
+from pfnano_tag.card import read_card
+from pfnano_tag.submit.jobfolder import write_job_folder
+from pfnano_tag.submit.local import run_local
+from pfnano_tag.submit.split import items_of
+
+
+def same(first, second):
+    """Whether two job outputs hold the same sums and histograms, to the last bit."""
+    with JobResult(first) as a, JobResult(second) as b:
+        assert a.sums == b.sums
+        assert set(a.variables) == set(b.variables)
+        for name in a.variables:
+            one, two = a.read(name), b.read(name)
+            assert np.array_equal(one.values, two.values)
+            assert np.array_equal(one.variances, two.variances)
+        return bool(a.variables)
+
+
+def test_a_real_file_with_an_odd_name(shared_data, tmp_path):
+    folder = tmp_path / "it's a place"
+    folder.mkdir()
+    file = folder / 'a "b" qcd.root'
+    shutil.copy(shared_data / "pfnano_qcd_mc_2017UL_10ev.root", file)
+    (folder / "card.yaml").write_text(
+        f"study: {{name: real, folder: '{str(folder / 'study').replace(chr(39), chr(39) * 2)}'}}\n"
+        "datasets: [{name: qcd, files: none.root, kind: mc, cross_section: 1000, roles: [analyze]}]\n"
+        "histograms: {stored: all}\n"
+    )
+    quoted = str(file).replace("'", "''")
+    card = read_card(folder / "card.yaml", [f"datasets.qcd.files='{quoted}'"])
+    job = write_job_folder(card, items_of(card), None)
+    run_local(job, processes=1)
+    direct = stage.run(card, "qcd", str(file), tmp_path / "direct.root")
+    assert same(job.output / "qcd" / file.name, direct)
+
+
+def test_a_worker_elsewhere_applies_the_networks_of_the_study(small_study, tmp_path):
+    card = read_card(small_study / "card.yaml")
+    job = write_job_folder(card, items_of(card, ["data"]), tmp_path / "job")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    for name in (*job.inputs, "worker.sh"):
+        source = job.path / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, scratch / name)
+    subprocess.run(["bash", "./worker.sh", "0"], cwd=scratch, env={}, check=True, timeout=300, capture_output=True)
+    item = job.items[0]
+    direct = stage.run(card, "data", item.file, tmp_path / "direct.root")
+    assert same(scratch / "analysis" / "data" / item.name, direct)
