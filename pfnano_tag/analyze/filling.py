@@ -1,0 +1,227 @@
+"""One chunk of events to histograms: kinematics, stored taggers, inputs, scores, for all networks and variants.
+
+Event-level branches come first; candidates are read only when some event is selected. The jets that some region
+selects form one table; each network's inputs are made of it once, whatever the number of variants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pfnano_tag.analyze.histogramming import Histograms, logit, nominal, replica_counts
+from pfnano_tag.analyze.result import NOMINAL, Array
+from pfnano_tag.analyze.selections import Selection, leading
+from pfnano_tag.analyze.variables import input_name
+from pfnano_tag.attack.registry import make
+from pfnano_tag.card import Card
+from pfnano_tag.infer.bookkeeping import Tagger
+from pfnano_tag.infer.conversion import to_inputs
+from pfnano_tag.infer.discriminants import discriminant
+from pfnano_tag.infer.networks import Networks
+from pfnano_tag.infer.prediction import Watcher, predict
+from pfnano_tag.models.batch import Batch
+from pfnano_tag.nano.columns import Index, Jagged, list_of_row
+from pfnano_tag.nano.jets import JetTable
+from pfnano_tag.nano.reader import Chunk
+from pfnano_tag.nano.schema import transformed_back
+from pfnano_tag.prepare.inputs import InputFeature
+from pfnano_tag.prepare.labeling import labels_of, truth_of
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ChosenJets:
+    """Jets that some region fills.
+
+    Parameters
+    ----------
+    row : ndarray of int64 [jets]
+        Row in the chunk's flat collection.
+    flavour : ndarray of int64 [jets]
+        Place on the flavour axis.
+    weight : ndarray of float64 [jets]
+        Of the event.
+    replicas : ndarray of uint8 [jets, replicas]
+        How often the event stands in each bootstrap replica.
+    regions : dict of ndarray of bool [jets]
+        Which regions fill the jet.
+    flavours : int
+        Length of the flavour axis.
+    """
+
+    row: Index
+    flavour: Index
+    weight: Array
+    replicas: NDArray[np.uint8]
+    regions: dict[str, Mask]
+    flavours: int
+
+
+def choose_jets(
+    chunk: Chunk,
+    selections: Mapping[str, Selection],
+    weight: Array,
+    hashes: NDArray[np.uint64],
+    flavour: Index,
+    flavours: int,
+    replicas: int,
+) -> ChosenJets:
+    """Return the union of the jets that the regions select.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Events.
+    selections : mapping of Selection
+        By region.
+    weight, hashes : ndarray [events]
+        Weight and identity of events.
+    flavour : ndarray of int64 [jets of the chunk]
+        From `flavour_rows`.
+    flavours : int
+        Length of the flavour axis.
+    replicas : int
+        Bootstrap replicas; 0 where nothing needs them.
+    """
+    row = np.flatnonzero(np.any([selection.jets for selection in selections.values()], axis=0))
+    event = list_of_row(chunk["Jet_pt"].offsets)[row]
+    counts = replica_counts(hashes[event], replicas)
+    regions = {name: selection.jets[row] for name, selection in selections.items()}
+    return ChosenJets(row, flavour[row], weight[event], counts, regions, flavours)
+
+
+def flavour_rows(chunk: Chunk, card: Card, kind: str) -> Index:
+    """Return the place on the flavour axis of every jet of the chunk; dropped labels are `undefined`, the last."""
+    if kind == "data":
+        pt: Jagged = chunk["Jet_pt"]
+        return np.zeros(len(pt.values), dtype=np.int64)
+    labels = labels_of(truth_of(chunk).flavour, card.labels.classes)
+    return np.where(labels < 0, len(card.labels.classes), labels)
+
+
+def fill_events(
+    histograms: Histograms, chunk: Chunk, selections: Mapping[str, Selection], weight: Array, flavour: Index
+) -> None:
+    """Fill quantities of events; an event carries the flavour of its leading filled jet."""
+    pt: Jagged = chunk["Jet_pt"]
+    for region, selection in selections.items():
+        events = np.flatnonzero(selection.events)
+        first = leading(pt.values, pt.offsets, selection.jets)[events]
+        values = {"num_jets": selection.num_jets.astype(np.float64), **selection.event_values}
+        for name, quantity in values.items():
+            histograms.fill(name, nominal(region), quantity[events], weight[events], flavour[first])
+
+
+def fill_jets(histograms: Histograms, chunk: Chunk, jets: ChosenJets) -> None:
+    """Fill jet kinematics and the taggers stored in the file."""
+    for name, variable in histograms.variables.items():
+        branch = {"jet_pt": "Jet_pt", "jet_eta": "Jet_eta"}.get(name)
+        if variable.kind == "stored":
+            branch = variable.quantity
+        if branch is not None:
+            _fill(histograms, name, jets, chunk[branch].values[jets.row])
+
+
+def fill_inputs(histograms: Histograms, table: JetTable, jets: ChosenJets) -> None:
+    """Fill nominal inputs, placeholders left out."""
+    for variable in list(histograms.variables.values()):
+        if variable.kind != "input":
+            continue
+        values, kept = table.column(variable.quantity), ~table.default_mask(variable.quantity)
+        group = variable.quantity.partition("/")[0]
+        owner = np.arange(len(table)) if group == "jet" else list_of_row(table.groups[group].offsets)
+        _fill(histograms, variable.name, jets, values[kept], owner[kept])
+
+
+def fill_scores(histograms: Histograms, card: Card, networks: Networks, table: JetTable, jets: ChosenJets) -> None:
+    """Fill outputs and discriminants of all networks and variants, and the attacked inputs."""
+    for name, tagger in networks.taggers.items():
+        flat = to_inputs(table, tagger.inputs, vectors=bool(tagger.module.needs_vectors))
+        for variant in (NOMINAL, *card.histograms.variants):
+            if variant == NOMINAL:
+                scores = predict(tagger, flat, card.resources.batch_size)
+            else:
+                attack = make(card.attacks[variant], tagger.inputs, seed=card.study.seed)
+                watch = _watch_inputs(histograms, jets, name, tagger, variant)
+                scores = predict(tagger, flat, card.resources.batch_size, attack, watch=watch)
+            _fill_scores(histograms, card, name, tagger, variant, scores, jets)
+
+
+def _fill_scores(
+    histograms: Histograms,
+    card: Card,
+    name: str,
+    tagger: Tagger,
+    variant: str,
+    scores: NDArray[np.float32],
+    jets: ChosenJets,
+) -> None:
+    if card.histograms.outputs:
+        for index, node in enumerate(tagger.classes):
+            _fill(histograms, f"output_{node}", jets, scores[:, index], None, name, variant)
+    for which in card.histograms.discriminants:
+        values = discriminant(which, scores, tagger.classes)
+        _fill(histograms, which, jets, values, None, name, variant)
+        defined = np.flatnonzero(values >= 0)
+        fine, agreement = logit(values[defined]), f"agreement_{which}"
+        _fill(histograms, agreement, jets, fine, defined, name, variant)
+        for region, mask in jets.regions.items():
+            inside = mask[defined]
+            owner, block = defined[inside], (region, name, variant)
+            weight, counts = jets.weight[owner], jets.replicas[owner]
+            histograms.fill_replicas(agreement, block, fine[inside], weight, counts, jets.flavours)
+
+
+def _fill(
+    histograms: Histograms,
+    variable: str,
+    jets: ChosenJets,
+    values: NDArray[np.floating],
+    owner: Index | None = None,
+    model: str | None = None,
+    variant: str = NOMINAL,
+) -> None:
+    """Fill values in all regions; `owner` says which jet each value belongs to (None: one value per jet)."""
+    for region, mask in jets.regions.items():
+        inside = np.flatnonzero(mask if owner is None else mask[owner])
+        jet = inside if owner is None else owner[inside]
+        block = nominal(region) if model is None else (region, model, variant)
+        histograms.fill(variable, block, values[inside], jets.weight[jet], jets.flavour[jet])
+
+
+def _watch_inputs(histograms: Histograms, jets: ChosenJets, name: str, tagger: Tagger, variant: str) -> Watcher:
+    """Return what fills the inputs that a network sees under attack, in their own units."""
+    wanted = {v.quantity for v in histograms.variables.values() if v.kind == "input"}
+    features = [
+        (group, place, feature)
+        for group, members in tagger.inputs.groups.items()
+        for place, feature in enumerate(members)
+        if feature.id in wanted and not feature.protected
+    ]
+
+    def watch(indices: Tensor, batch: Batch) -> None:
+        owners = indices.numpy()
+        for group, place, feature in features:
+            values, position = _attacked(batch, group, place, feature)
+            _fill(histograms, input_name(feature.id), jets, values, owners[position], name, variant)
+
+    return watch
+
+
+def _attacked(batch: Batch, group: str, place: int, feature: InputFeature) -> tuple[Array, Index]:
+    """Return one feature's values of a batch in its own unit, placeholders left out, and the jets they belong to."""
+    if group == "jet":
+        real, x = ~batch.jet_default_BF[:, place], batch.jet_BF[:, place]
+    else:
+        content = batch.groups[group]
+        real, x = content.mask_BN & ~content.default_BNF[:, :, place], content.x_BNF[:, :, place]
+    position = real.nonzero()[:, 0].numpy()
+    scaled = x[real].detach().numpy().astype(np.float64)
+    values = transformed_back(scaled * feature.std + feature.mean, feature.transform)
+    return np.asarray(values, dtype=np.float64), position

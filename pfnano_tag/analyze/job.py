@@ -1,0 +1,240 @@
+"""What a job is: one file of a dataset with all that is done to it; checked before anything is read or written."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pfnano_tag import __version__
+from pfnano_tag.analyze.ledger import key_of
+from pfnano_tag.analyze.result import FORMAT_VERSION, Variable
+from pfnano_tag.analyze.selections import selection_branches
+from pfnano_tag.analyze.variables import Network, chosen_inputs, flavours_of, variables_of
+from pfnano_tag.analyze.weights import LumiMask, read_lumi_mask, weight_branches
+from pfnano_tag.card import Card
+from pfnano_tag.card.datasets import Dataset
+from pfnano_tag.errors import CardError, DataError, MissingBranch
+from pfnano_tag.infer.networks import Networks, load_networks
+from pfnano_tag.nano.reader import PFNanoFile, Plan
+from pfnano_tag.nano.taggers import stored_branches
+from pfnano_tag.prepare.cleaning import cleaning_branches
+from pfnano_tag.prepare.labeling import indistinct_in, truth_branches
+
+log = logging.getLogger(__name__)
+
+SECTIONS = ("jets", "inputs", "labels", "splitting", "regions", "weights", "histograms")
+"""Sections of the card that a job's result depends on as a whole; of others, only parts (`Job.settings`)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A data/MC job.
+
+    Parameters
+    ----------
+    card : Card
+        The study.
+    dataset : Dataset
+        What the file belongs to.
+    source : PFNanoFile
+        The file, open.
+    networks : Networks
+        Networks to apply; may be none.
+    """
+
+    card: Card
+    dataset: Dataset
+    source: PFNanoFile
+    networks: Networks
+
+    @property
+    def test_only(self) -> bool:
+        """Whether only the test split enters: networks are applied to a dataset that they may have seen."""
+        return "train" in self.dataset.roles and bool(self.networks.taggers)
+
+    @cached_property
+    def stored(self) -> tuple[str, ...]:
+        """Branches of the stored taggers that are histogrammed."""
+        asked = self.card.histograms.stored
+        if asked == "none":
+            return ()
+        if asked == "all":
+            found = stored_branches(self.source.branches)
+            return tuple(branch for scores in found.values() for branch in scores.values())
+        return tuple(asked)
+
+    @cached_property
+    def models(self) -> tuple[Network, ...]:
+        """What the histograms need to know of the networks."""
+        return tuple(Network(n, t.classes, t.inputs.ids) for n, t in self.networks.taggers.items())
+
+    @cached_property
+    def variables(self) -> dict[str, Variable]:
+        """All variables of the job."""
+        return variables_of(self.card, self.dataset.kind, self.models, self.stored)
+
+    @cached_property
+    def lumi_mask(self) -> LumiMask | None:
+        """Certified luminosity sections; None: all."""
+        path = self.dataset.lumi_mask
+        return None if path is None else read_lumi_mask(path)
+
+    @property
+    def event_branches(self) -> tuple[str, ...]:
+        """Branches that weights, acceptance and selections read: those of all events."""
+        branches, path = self.source.branches, self.source.path
+        names = [*weight_branches(self.card, self.dataset), *cleaning_branches(branches, self.card.jets, path)]
+        for region in self.card.regions.values():
+            names += selection_branches(region, branches, path)
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def jet_branches(self) -> tuple[str, ...]:
+        """Branches that are read only for chunks with a selected jet."""
+        truth = () if self.dataset.kind == "data" else truth_branches(self.source.branches, self.source.path)
+        inputs = self.networks.branches(self.source) if self.networks.taggers else set()
+        return tuple(dict.fromkeys([*truth, *self.stored, *sorted(inputs)]))
+
+    @property
+    def merged_labels(self) -> tuple[str, ...]:
+        """Classes of the card that the file can't tell from b."""
+        lost = indistinct_in(self.source.branches) if self.dataset.kind == "mc" else frozenset()
+        return tuple(name for name in self.card.labels.classes if name in lost)
+
+    def new_plan(self) -> Plan:
+        """Return chunks for the file, by `resources.chunk`."""
+        return self.source.plan((*self.event_branches, *self.jet_branches), self.card.resources.chunk * 1e6)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What must agree between the jobs of a comparison, as JSON content."""
+        card = self.card
+        return {
+            "format": FORMAT_VERSION,
+            **{section: card.hash(section) for section in SECTIONS},
+            "attacks": {name: card.attacks[name].model_dump(mode="json") for name in card.histograms.variants},
+            "seed": card.study.seed if card.histograms.variants else None,
+            "replicas": card.comparison.replicas,
+            "models": {name: tagger.hash for name, tagger in self.networks.taggers.items()},
+        }
+
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """What the job's result depends on, as JSON content."""
+        mask = self.dataset.lumi_mask
+        return {
+            **self.settings,
+            "file": self.source.identity,
+            "dataset": {"name": self.dataset.name, "kind": self.dataset.kind, "test_only": self.test_only},
+            "lumi_mask": None if mask is None else hashlib.sha256(Path(mask).read_bytes()).hexdigest(),
+        }
+
+    def provenance(self) -> dict[str, Any]:
+        """Return the part of the result's provenance that is known before the file is read."""
+        return {
+            "study": self.card.study.name,
+            "code_version": __version__,
+            "dataset": self.dataset.name,
+            "kind": self.dataset.kind,
+            "file": {
+                "path": self.source.path,
+                "identity": self.source.identity,
+                "entries": self.source.num_entries,
+            },
+            "settings": key_of(self.settings),
+            "settings_by_part": self.settings,
+            "models": {
+                name: {
+                    "epoch": tagger.epoch,
+                    "hash": tagger.hash,
+                    "architecture": tagger.architecture,
+                    "classes": list(tagger.classes),
+                }
+                for name, tagger in self.networks.taggers.items()
+            },
+            "regions": list(self.card.regions),
+            "flavours": list(flavours_of(self.card, self.dataset.kind)),
+            "variants": list(self.card.histograms.variants),
+            "stored": list(self.stored),
+            "merged_labels": list(self.merged_labels),
+            "replicas": self.card.comparison.replicas if self.networks.taggers else 0,
+            "split": "test" if self.test_only else "all",
+        }
+
+
+def make_job(card: Card, dataset: str, source: PFNanoFile, models: Sequence[str] | None) -> Job:
+    """Return a job after checking that card, file and networks fit together.
+
+    Parameters
+    ----------
+    card : Card
+        The study.
+    dataset : str
+        Name of one of its datasets.
+    source : PFNanoFile
+        The file, open.
+    models : sequence of str or None
+        As for `infer.networks.load_networks`; empty: none.
+
+    Raises
+    ------
+    CardError
+        When there is no such dataset, or it is not to be analysed.
+    DataError
+        When the file is data and the dataset simulation, or the reverse.
+    MissingBranch
+        Naming all branches that the file lacks for networks, regions, weights and labels.
+    """
+    chosen = card.dataset(dataset)
+    if "analyze" not in chosen.roles:
+        raise CardError(f"dataset {dataset!r} has roles {list(chosen.roles)}: add `analyze` to use it in data/MC")
+    if source.kind != chosen.kind:
+        found = {"mc": "simulation", "data": "data"}
+        raise DataError(
+            f"{source.path} is {found[source.kind]} (by its branches), but the card's dataset {dataset!r} "
+            f"has kind {chosen.kind}: use the dataset that it belongs to"
+        )
+    job = Job(card, chosen, source, load_networks(card, models))
+    _check_branches(job)
+    if job.merged_labels:
+        log.warning("%s can't tell %s from b: merged into b", source.path, ", ".join(job.merged_labels))
+    _ = job.lumi_mask, source.runs  # read now: what is wrong with them is said before any work
+    return job
+
+
+def _check_branches(job: Job) -> None:
+    """Complain about everything that is missing in the file at once."""
+    problems: list[str] = []
+    source = job.source
+
+    def attempt(check: Any) -> None:
+        try:
+            check()
+        except MissingBranch as error:
+            problems.append(str(error))
+
+    if job.networks.taggers:
+        attempt(lambda: job.networks.check(source))
+        own = [name for name in chosen_inputs(job.card, job.models) if name not in job.networks.features]
+    else:
+        own = [] if job.card.histograms.inputs in ("all", "none") else list(job.card.histograms.inputs)
+    if own:
+        raise CardError(f"histograms.inputs: {', '.join(own)}: no network of this job has that input")
+    for region in job.card.regions.values():
+        attempt(lambda region=region: selection_branches(region, source.branches, source.path))
+    attempt(lambda: source.require(weight_branches(job.card, job.dataset), "event weights and identity"))
+    attempt(
+        lambda: source.require(
+            cleaning_branches(source.branches, job.card.jets, source.path), "the acceptance of jets"
+        )
+    )
+    attempt(lambda: source.require(job.stored, "histograms.stored"))
+    if job.dataset.kind == "mc":
+        attempt(lambda: truth_branches(source.branches, source.path))
+    if problems:
+        raise MissingBranch("\n".join(dict.fromkeys(problems)))

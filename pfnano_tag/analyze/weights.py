@@ -1,0 +1,197 @@
+"""Event weights of a chunk, and which events enter at all.
+
+Simulation: genWeight times the card's weight branches; cross section, luminosity and sums of weights are applied by
+`compare`. Events with a weight that is not finite are dropped and counted. Of a dataset that networks were trained
+on only the test split enters. Data: weight 1 in certified luminosity sections.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfnano_tag.card import Card
+from pfnano_tag.card.datasets import Dataset
+from pfnano_tag.errors import CardError
+from pfnano_tag.nano.reader import Chunk
+from pfnano_tag.prepare.splitting import SPLITS, event_hash, split_of
+
+IDENTITY = ("run", "luminosityBlock", "event")
+Mask = NDArray[np.bool_]
+Sections = NDArray[np.int64]
+_TEST = SPLITS.index("test")
+
+
+@dataclass(frozen=True)
+class LumiMask:
+    """Certified luminosity sections.
+
+    Parameters
+    ----------
+    first, last : ndarray of int64 [ranges]
+        Ends, both included, of disjoint ranges of section keys (`section_keys`), rising.
+    """
+
+    first: Sections
+    last: Sections
+
+    def contains(self, keys: Sections) -> Mask:
+        """Return which sections are certified."""
+        if len(self.first) == 0:
+            return np.zeros(len(keys), dtype=np.bool_)
+        place = np.searchsorted(self.first, keys, side="right") - 1
+        return (place >= 0) & (keys <= self.last[np.maximum(place, 0)])
+
+
+@dataclass(frozen=True)
+class EventWeights:
+    """Which events of a chunk enter, with which weight, and the chunk's sums.
+
+    Parameters
+    ----------
+    used : ndarray of bool [events]
+        Events that are looked at.
+    weight : ndarray of float64 [events]
+        0 where an event is not used.
+    hashes : ndarray of uint64 [events]
+        Identity of the events.
+    sections : ndarray of int64
+        Distinct luminosity sections of the events used (data), as keys.
+    sums : dict of float
+        Contributions to `result.SUMS`.
+    """
+
+    used: Mask
+    weight: NDArray[np.float64]
+    hashes: NDArray[np.uint64]
+    sections: Sections
+    sums: dict[str, float]
+
+
+def weight_branches(card: Card, dataset: Dataset) -> tuple[str, ...]:
+    """Return the branches that weights and event identity are made from."""
+    return (*IDENTITY, "genWeight", *card.weights.branches) if dataset.kind == "mc" else IDENTITY
+
+
+def read_lumi_mask(path: str) -> LumiMask:
+    """Read a certification file: JSON, run -> list of [first, last] luminosity sections.
+
+    Raises
+    ------
+    CardError
+        When the file can't be read or has another form.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        ranges = [(int(run), int(low), int(high)) for run, pairs in content.items() for low, high in pairs]
+    except OSError as error:
+        raise CardError(f"{path}: the lumi mask can't be read: {error.strerror}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CardError(f'{path}: not a lumi mask, expected {{"run": [[first, last], ...]}}: {error}') from error
+    table = np.array(sorted(ranges), dtype=np.int64).reshape(-1, 3)
+    return LumiMask(section_keys(table[:, 0], table[:, 1]), section_keys(table[:, 0], table[:, 2]))
+
+
+def section_keys(run: NDArray[np.integer[Any]], section: NDArray[np.integer[Any]]) -> Sections:
+    """Return one number per luminosity section: run in the upper, section in the lower 32 bits."""
+    return (np.asarray(run).astype(np.int64) << 32) | np.asarray(section).astype(np.int64)
+
+
+def sections_by_run(keys: Iterable[int] | Sections) -> dict[str, list[int]]:
+    """Return section keys as {run: [sections]}, sorted, as JSON wants it."""
+    found: dict[str, list[int]] = {}
+    for key in np.unique(np.asarray(list(keys), dtype=np.int64)).tolist():
+        found.setdefault(str(key >> 32), []).append(key & 0xFFFFFFFF)
+    return found
+
+
+def event_weights(
+    chunk: Chunk, card: Card, dataset: Dataset, test_only: bool, mask: LumiMask | None, vetoed: Sections
+) -> EventWeights:
+    """Return weights of a chunk's events.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Events.
+    card : Card
+        Sections `weights` and `splitting`.
+    dataset : Dataset
+        Which dataset the file belongs to.
+    test_only : bool
+        Whether only the test split enters.
+    mask : LumiMask or None
+        Certified sections of data; None: all.
+    vetoed : ndarray of int64
+        Sections that lost events in another chunk and are dropped whole (data).
+    """
+    chunk.load(weight_branches(card, dataset))
+    hashes = event_hash(dataset.name, *(chunk[name] for name in IDENTITY))
+    if dataset.kind == "data":
+        return _data(chunk, hashes, mask, vetoed)
+    generator = chunk["genWeight"].astype(np.float64)
+    weight = generator.copy()
+    for name in card.weights.branches:
+        weight = weight * chunk[name].astype(np.float64)
+    finite = np.isfinite(weight)
+    used = finite & (split_of(hashes, card.splitting.fractions) == _TEST) if test_only else finite
+    sums = {
+        "entries_processed": float(chunk.num_events),
+        "entries_used": float(np.count_nonzero(used)),
+        "entries_bad_weight": float(np.count_nonzero(~finite)),
+        "sumw_processed": float(finite_sum(generator)),
+        "sumw_used": float(finite_sum(generator[used])),
+    }
+    return EventWeights(used, np.where(used, weight, 0.0), hashes, np.zeros(0, dtype=np.int64), sums)
+
+
+def _data(chunk: Chunk, hashes: NDArray[np.uint64], mask: LumiMask | None, vetoed: Sections) -> EventWeights:
+    keys = section_keys(chunk["run"], chunk["luminosityBlock"])
+    certified = np.ones(len(keys), dtype=np.bool_) if mask is None else mask.contains(keys)
+    used = certified & ~np.isin(keys, vetoed)
+    sums = {
+        "entries_processed": float(chunk.num_events),
+        "entries_used": float(np.count_nonzero(used)),
+        "entries_uncertified": float(np.count_nonzero(~certified)),
+    }
+    return EventWeights(used, used.astype(np.float64), hashes, np.unique(keys[used]), sums)
+
+
+def finite_sum(values: NDArray[np.floating[Any]]) -> float:
+    """Return the sum of the finite values."""
+    return float(np.sum(values[np.isfinite(values)], dtype=np.float64))
+
+
+def effective_sums(sums: Mapping[str, float], runs: float | None, empty: float = 1.0) -> dict[str, float]:
+    """Return sums with what the histograms of simulation are to be divided by.
+
+    `runs_sumw` (all events of the file where the file has no usable one) times the weight fraction of the events
+    used; the fraction of entries where the weights of lost chunks can't be read (`sumw_entries` not finite).
+
+    Parameters
+    ----------
+    sums : mapping
+        By the names in `result.SUMS`.
+    runs : float or None
+        Sum of generator weights of the tree `Runs`.
+    empty : float
+        Fraction of the events that enters by rule, for a file whose events were all skimmed away.
+    """
+    total, known = dict(sums), np.isfinite(sums["sumw_entries"])
+    fraction = sums["entries_processed"] / sums["entries"] if sums["entries"] else 1.0
+    if not known:
+        total["sumw_entries"] = sums["sumw_processed"] / fraction if fraction else 0.0
+    total["runs_sumw"] = total["sumw_entries"] if runs is None or not np.isfinite(runs) else runs
+    if sums["entries"] == 0:
+        total["sumw_effective"] = total["runs_sumw"] * empty
+    elif total["sumw_entries"]:
+        total["sumw_effective"] = total["runs_sumw"] * sums["sumw_used"] / total["sumw_entries"]
+    else:
+        total["sumw_effective"] = 0.0
+    return total

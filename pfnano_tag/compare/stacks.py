@@ -1,0 +1,295 @@
+"""Pictures of the comparison: what is shown of a variable, and the words that go with it.
+
+Flow: under- and overflow are added to the edge bins, but for scores, whose underflow holds the jets without a defined
+score: these are left out and counted in the caption. Every caption names the normalisation, and what is missing.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pfnano_tag.analyze.result import NO_MODEL, NOMINAL, Array, Category, Variable
+from pfnano_tag.card.card import Card
+from pfnano_tag.compare.agreement import Agreement
+from pfnano_tag.compare.merging import Rows, total
+
+SCORES = ("discriminant", "stored")
+"""Kinds of variables whose underflow means that the score is not defined."""
+
+LINEAR = ("jet_eta", "num_jets", "dilepton_mass")
+"""Variables that are drawn on a linear axis; all others span decades."""
+
+CAPTION_WIDTH = 95
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One stack with data, ready to be drawn (in any process).
+
+    Parameters
+    ----------
+    path : Path
+        PNG.
+    edges : ndarray [bins + 1]
+        Bin edges.
+    simulation : dict
+        Flavour -> (sums of weights, of squared weights), each [bins], normalised.
+    data : ndarray [bins]
+        Counts.
+    xlabel, ylabel, text, right, caption : str
+        Words: axes, above the panel, below the picture.
+    log : bool
+        Logarithmic y axis.
+    warning : str
+        What the comparison is short of; empty when complete.
+    """
+
+    path: Path
+    edges: Array
+    simulation: dict[str, tuple[Array, Array]]
+    data: Array
+    xlabel: str
+    ylabel: str
+    text: str
+    right: str
+    caption: str
+    warning: str
+    log: bool
+
+
+@dataclass(frozen=True)
+class Words:
+    """What all pictures of a comparison say.
+
+    Parameters
+    ----------
+    sample : str
+        What the files are.
+    luminosity : float
+        [1/fb]
+    to_data : bool
+        Simulation is scaled to the data's yield.
+    short : tuple of str
+        What is missing.
+    """
+
+    sample: str
+    luminosity: float
+    to_data: bool
+    short: tuple[str, ...] = field(default=())
+
+    @property
+    def right(self) -> str:
+        """The luminosity, above the panel."""
+        return rf"{self.luminosity:.4g} fb$^{{-1}}$"
+
+    def normalisation(self, scale: float) -> str:
+        """Return how simulation is normalised."""
+        return f"simulation scaled to data (x {scale:.3g})" if self.to_data else "simulation scaled to luminosity"
+
+    @property
+    def warning(self) -> str:
+        """What is missing; empty when complete."""
+        return f"INCOMPLETE: {'; '.join(self.short)}" if self.short else ""
+
+
+def sample_text(card: Card) -> str:
+    """Return what the analyzed files are: made by `generate` in this study, or the study's name."""
+    made = (card.folder / "generated").absolute()
+    patterns = [pattern for dataset in card.datasets_for("analyze") for pattern in card.patterns(dataset)]
+    if all("://" not in pattern and Path(pattern).absolute().is_relative_to(made) for pattern in patterns):
+        return "pfnano_tag generated sample"
+    return f"pfnano_tag, {card.study.name}"
+
+
+def visible(kind: str, content: Array) -> Array:
+    """Return the bins that are shown of content with flow [bins + 2]: flow in the edge bins, undefined scores out."""
+    shown = content[1:-1].copy()
+    shown[-1] += content[-1]
+    if kind not in SCORES:
+        shown[0] += content[0]
+    return shown
+
+
+def by_flavour(kind: str, rows: Rows) -> dict[str, tuple[Array, Array]]:
+    """Return the visible content of each flavour that has any."""
+    shown = {c.flavour: (visible(kind, values), visible(kind, variances)) for c, (values, variances) in rows.items()}
+    return {flavour: content for flavour, content in shown.items() if content[0].any()}
+
+
+def scaled(content: Mapping[str, tuple[Array, Array]], scale: float) -> dict[str, tuple[Array, Array]]:
+    """Return content times a factor."""
+    return {name: (values * scale, variances * scale**2) for name, (values, variances) in content.items()}
+
+
+def data_scale(kind: str, simulation: Rows, data: Rows) -> float:
+    """Return the yield of data over that of simulation in what is shown; 1 where one of them is empty."""
+    expected = visible(kind, total(simulation)[0]).sum()
+    observed = visible(kind, total(data)[0]).sum()
+    return float(observed / expected) if expected > 0 and observed > 0 else 1.0
+
+
+def picture(
+    variable: Variable,
+    simulation: Rows,
+    data: Rows,
+    words: Words,
+    agreement: Agreement | None,
+    folder: Path,
+) -> Picture:
+    """Return the picture of one variable in one region, for one model and variant.
+
+    Parameters
+    ----------
+    variable : Variable
+        What is shown.
+    simulation, data : Rows
+        Of one region, model and variant; simulation normalised to luminosity.
+    words : Words
+        Common to all pictures.
+    agreement : Agreement or None
+        Goes into the caption.
+    folder : Path
+        `comparison/` of the study; pictures lie in a folder per region.
+    """
+    category = next(iter(simulation))
+    scale = data_scale(variable.kind, simulation, data) if words.to_data else 1.0
+    return Picture(
+        path=folder / category.region / f"{_file_name(variable, category)}.png",
+        edges=variable.edges,
+        simulation=scaled(by_flavour(variable.kind, simulation), scale),
+        data=visible(variable.kind, total(data)[0]),
+        xlabel=_xlabel(variable, category),
+        ylabel=_ylabel(variable),
+        text=words.sample,
+        right=f"{category.region}, {words.right}",
+        caption=_caption(
+            [
+                words.normalisation(scale),
+                flow_words(variable.kind, simulation, data),
+                agreement_words(agreement),
+            ]
+        ),
+        warning="\n".join(textwrap.wrap(words.warning, CAPTION_WIDTH)),
+        log=variable.name not in LINEAR,
+    )
+
+
+def _file_name(variable: Variable, category: Category) -> str:
+    model = "" if category.model == NO_MODEL else f"_{category.model}"
+    variant = "" if category.variant == NOMINAL else f"_{category.variant}"
+    return f"{variable.name}{model}{variant}"
+
+
+def _xlabel(variable: Variable, category: Category) -> str:
+    unit = f" [{variable.unit}]" if variable.unit else ""
+    model = "" if category.model == NO_MODEL else f" ({category.model}"
+    variant = "" if category.variant == NOMINAL else f", {category.variant}"
+    return f"{variable.label}{unit}{model}{variant}" + (")" if model else "")
+
+
+def _ylabel(variable: Variable) -> str:
+    group = variable.quantity.split("/")[0] if variable.kind == "input" else "jet"
+    if variable.name.startswith(("dilepton_", "num_")):
+        return "Events / bin"
+    return {"charged": "Charged candidates / bin", "neutral": "Neutral candidates / bin", "sv": "SVs / bin"}.get(
+        group, "Jets / bin"
+    )
+
+
+def flow_words(kind: str, simulation: Rows, data: Rows) -> str:
+    """Return where under- and overflow are."""
+    if kind in ("output", "discriminant"):
+        return _undefined_words(simulation, data)
+    if kind == "stored":
+        return "overflow in the last bin; " + _undefined_words(simulation, data)
+    words = "under- and overflow in the edge bins"
+    return f"{words}; placeholders left out" if kind == "input" else words
+
+
+def _undefined_words(simulation: Rows, data: Rows) -> str:
+    expected, observed = float(total(simulation)[0][0]), float(total(data)[0][0])
+    if expected == 0 and observed == 0:
+        return "no jet without a score"
+    return f"without a score, not shown: {observed:.0f} jets in data, {expected:.3g} expected"
+
+
+def agreement_words(agreement: Agreement | None) -> str:
+    """Return the agreement as words for a caption."""
+    if agreement is None:
+        return ""
+    reduced, bins = agreement.reduced, len(agreement.starts)
+    error = "" if reduced.error is None else rf" $\pm$ {reduced.error:.2f}"
+    return rf"$\chi^2$/ndf = {reduced.value:.2f}{error} ({bins} bins), p = {agreement.p:.2g}"
+
+
+def _caption(parts: Iterable[str]) -> str:
+    """Return the parts as lines that fit below a picture; a line breaks between parts where it can."""
+    lines: list[str] = []
+    for part in parts:
+        if part and lines and len(lines[-1]) + len(part) + 2 <= CAPTION_WIDTH:
+            lines[-1] += f"; {part}"
+        elif part:
+            lines += textwrap.wrap(part, CAPTION_WIDTH)
+    return "\n".join(lines)
+
+
+def draw(shown: Picture) -> Path:
+    """Draw and write one picture."""
+    from pfnano_tag.plotting.stacks import stack
+    from pfnano_tag.plotting.style import save
+
+    drawn = stack(
+        shown.edges,
+        shown.simulation,
+        shown.data,
+        shown.xlabel,
+        shown.text,
+        shown.right,
+        shown.ylabel,
+        shown.log,
+    )
+    below = f"{shown.caption}\n{shown.warning}" if shown.warning else shown.caption
+    drawn.supxlabel(below, fontsize=10, color="firebrick" if shown.warning else "black")
+    return save(drawn, shown.path)
+
+
+def draw_page(rows: list[list[Picture | None]], columns: list[str], notes: Mapping[Path, str], path: Path) -> Path:
+    """Draw a page of pictures that exist one by one: a row per discriminant, a column per model.
+
+    Parameters
+    ----------
+    rows : list of lists of Picture or None
+        Pictures, None where a model lacks one.
+    columns : list of str
+        Models.
+    notes : mapping
+        Text in a cell, by the path of its picture.
+    path : Path
+        PNG.
+    """
+    from pfnano_tag.plotting.panels import Cell, stack_page
+    from pfnano_tag.plotting.style import save
+
+    first = next(shown for row in rows for shown in row if shown is not None)
+    cells = [
+        [
+            None
+            if shown is None
+            else Cell(shown.edges, shown.simulation, shown.data, shown.xlabel, notes.get(shown.path, ""))
+            for shown in row
+        ]
+        for row in rows
+    ]
+    below = "; ".join(part for part in (first.caption.split(";")[0], first.warning) if part)
+    return save(stack_page(cells, columns, f"{first.text}, {first.right}", below), path)
+
+
+def filled(simulation: Rows, data: Rows) -> bool:
+    """Tell whether there is anything to show."""
+    return bool(simulation) and bool(data) and bool(np.any(total(simulation)[0]) or np.any(total(data)[0]))

@@ -1,0 +1,189 @@
+"""The comparison as a whole: merge, normalise, compare, write, draw."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pfnano_tag.analyze.result import NOMINAL
+from pfnano_tag.card.card import Card
+from pfnano_tag.card.command import progress
+from pfnano_tag.card.folder import bind
+from pfnano_tag.card.output import write_json, write_whole
+from pfnano_tag.compare.agreement import LEAST_EXPECTED, Agreement
+from pfnano_tag.compare.comparing import Findings, compare_all
+from pfnano_tag.compare.merging import Merger, find_jobs, refuse_stale
+from pfnano_tag.compare.normalization import Normalisation, cutflows, normalise, processed_sections, summary
+from pfnano_tag.compare.stacks import Words, draw, draw_page, sample_text
+from pfnano_tag.compare.table import final_table
+from pfnano_tag.compare.verdicts import Subject, differences
+from pfnano_tag.errors import Incomplete
+
+log = logging.getLogger(__name__)
+
+FEW_PICTURES = 8
+"""Up to this many pictures are drawn by this process alone."""
+
+
+def run(card: Card, workers: int | None = None, report: Callable[[str], object] = log.info) -> dict[str, Any]:
+    """Compare data with simulation.
+
+    Parameters
+    ----------
+    card : Card
+        The study's card.
+    workers : int or None
+        Processes that draw; None: one per core.
+    report : callable
+        Gets the final table.
+
+    Returns
+    -------
+    dict
+        Content of `comparison/results.json`.
+
+    Raises
+    ------
+    StudyError
+        When there are no job outputs, or they were made with different settings.
+    DataError
+        When data or simulation is missing altogether.
+    Incomplete
+        When files or chunks are missing; everything has been written by then.
+    """
+    found = find_jobs(card)
+    bind(card)
+    folder = card.folder / "comparison"
+    with Merger(found) as merger:
+        refuse_stale(card, (job for jobs in merger.jobs.values() for job in jobs))
+        normalisation = normalise(merger)
+        for note in normalisation.short:
+            log.warning("incomplete: %s", note)
+        words = _words(card, normalisation)
+        findings = compare_all(merger, normalisation, words, card.comparison.bins, folder)
+        results = _results(card, merger, normalisation, findings)
+        _write_sections(merger, folder)
+    table = final_table(card, findings.discriminants, results)
+    _draw(findings, folder, workers or len(os.sched_getaffinity(0)))
+    with write_whole(folder / "table.md") as temporary:
+        temporary.write_text(table, encoding="utf-8")
+    write_json(folder / "results.json", results)  # last: when it is there, all of it is there
+    log.info("comparison: %s", folder)
+    report(table)
+    if normalisation.short:
+        raise Incomplete(f"{'; '.join(normalisation.short)}; the comparison in {folder} says so")
+    return results
+
+
+def plan(card: Card) -> str:
+    """Return what `run` would do, as text."""
+    lines = []
+    for group in find_jobs(card):
+        missing = f", {len(group.missing)} files not analyzed" if group.missing else ""
+        lines.append(f"dataset {group.dataset.name} ({group.dataset.kind}): {len(group.paths)} job outputs{missing}")
+    normalisation = card.comparison.normalisation
+    return "\n".join([*lines, f"simulation scaled to {normalisation}", f"writes: {card.folder / 'comparison'}"])
+
+
+def _words(card: Card, normalisation: Normalisation) -> Words:
+    to_data = card.comparison.normalisation == "data"
+    return Words(sample_text(card), normalisation.luminosity, to_data, normalisation.short)
+
+
+def _results(card: Card, merger: Merger, normalisation: Normalisation, findings: Findings) -> dict[str, Any]:
+    jobs = [job for group in merger.jobs.values() for job in group]
+    entries = {
+        subject.key: _entry(findings, subject, one)
+        for subject, one in [*findings.discriminants.items(), *findings.others.items()]
+    }
+    return {
+        "study": card.study.name,
+        "card": card.hash(),
+        "settings": jobs[0].info["settings"],
+        "models": jobs[0].info["models"],
+        "complete": not normalisation.short,
+        "short": list(normalisation.short),
+        "luminosity": normalisation.luminosity,
+        "normalisation": card.comparison.normalisation,
+        "bins": card.comparison.bins,
+        "least_expected": LEAST_EXPECTED,
+        "datasets": summary(merger, normalisation),
+        "cutflows": cutflows(merger, normalisation),
+        "agreement": entries,
+        "differences": differences(findings.discriminants),
+    }
+
+
+def _entry(findings: Findings, subject: Subject, one: Agreement | None) -> dict[str, Any]:
+    """Return one agreement as JSON content."""
+    data, simulation = findings.yields.get(subject, (None, None))
+    entry: dict[str, Any] = {"data": data, "simulation": simulation}
+    if subject in findings.undefined:
+        entry["undefined"] = dict(zip(("data", "simulation"), findings.undefined[subject], strict=True))
+    if one is None:
+        reason = f"fewer than two bins of {LEAST_EXPECTED:g} expected counts and effective simulated entries"
+        return {"chi2": None, "ndf": None, "p": None, "bins": 0, "bootstrap": None, **entry, "reason": reason}
+    bootstrap = None
+    if one.reduced.error is not None:
+        bootstrap = {"of": "chi2/ndf", "mean": one.reduced.mean, "error": one.reduced.error}
+    entry = {"chi2": one.chi2, "ndf": one.ndf, "p": one.p, "bins": len(one.starts), "bootstrap": bootstrap, **entry}
+    shape = findings.shapes.get(subject)
+    if shape is not None:
+        entry["shape"] = {"chi2": shape.chi2, "ndf": shape.ndf, "p": shape.p, "error": shape.reduced.error}
+    return entry
+
+
+def _write_sections(merger: Merger, folder: Path) -> None:
+    """Write the luminosity sections of data that were processed whole, as certification files."""
+    for group in merger.found:
+        if group.dataset.kind == "data":
+            jobs = merger.jobs[group.dataset.name]
+            write_json(folder / f"lumis_{group.dataset.name}.json", processed_sections(jobs))
+            dropped = processed_sections(jobs, "dropped_lumis")
+            if dropped:
+                write_json(folder / f"dropped_lumis_{group.dataset.name}.json", dropped)
+
+
+def _draw(findings: Findings, folder: Path, workers: int) -> None:
+    """Draw all pictures, and per region and variant a page of all discriminants and models."""
+    pictures = [shown for _, shown in findings.pictures]
+    if workers == 1 or len(pictures) <= FEW_PICTURES:
+        for shown in progress(pictures, total=len(pictures), description="drawing", unit="pictures"):
+            draw(shown)
+    else:
+        context = multiprocessing.get_context("spawn")  # reading leaves threads behind, which fork would break
+        with ProcessPoolExecutor(min(workers, len(pictures)), mp_context=context) as pool:
+            done = pool.map(draw, pictures, chunksize=4)
+            list(progress(done, total=len(pictures), description="drawing", unit="pictures"))
+    drawn = {*(shown.path for shown in pictures), *_draw_pages(findings, folder)}
+    for path in {path.parent for path in drawn}:
+        for old in set(path.glob("*.png")) - drawn:  # of an earlier comparison, say with another model
+            old.unlink()
+
+
+def _draw_pages(findings: Findings, folder: Path) -> list[Path]:
+    pages = []
+    shown = {subject: one for subject, one in findings.pictures if subject in findings.discriminants}
+    for region, variant in dict.fromkeys((subject.region, subject.variant) for subject in shown):
+        here = [subject for subject in shown if (subject.region, subject.variant) == (region, variant)]
+        models = list(dict.fromkeys(subject.model for subject in here))
+        rows = [
+            [shown.get(Subject(region, variable, model, variant)) for model in models]
+            for variable in dict.fromkeys(subject.variable for subject in here)
+        ]
+        notes = {shown[subject].path: _note(findings.discriminants[subject]) for subject in here}
+        suffix = "" if variant == NOMINAL else f"_{variant}"
+        pages.append(draw_page(rows, models, notes, folder / region / f"discriminants{suffix}.png"))
+    return pages
+
+
+def _note(one: Agreement | None) -> str:
+    if one is None:
+        return "too few jets for an agreement"
+    error = "" if one.reduced.error is None else rf" $\pm$ {one.reduced.error:.2f}"
+    return rf"$\chi^2$/ndf = {one.reduced.value:.2f}{error}"

@@ -1,0 +1,205 @@
+"""The final table: one row per model, performance in simulation beside agreement with data, and what follows.
+
+What is not there (no evaluation, no attack results, too few jets) is said below the table, never filled in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pfnano_tag.analyze.result import NOMINAL
+from pfnano_tag.card.card import Card
+from pfnano_tag.compare.agreement import Agreement
+from pfnano_tag.compare.verdicts import Agreements, agreement_sentences, simulation_sentence
+from pfnano_tag.errors import StudyError
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What earlier commands found in simulation.
+
+    Parameters
+    ----------
+    evaluation, attacks : dict or None
+        Content of `evaluation/results.json` and `attacks/results.json`; None where they are not there.
+    """
+
+    evaluation: dict[str, Any] | None
+    attacks: dict[str, Any] | None
+
+
+def read_simulated(folder: Path) -> Simulated:
+    """Return the results in simulation of a study, as far as they are there.
+
+    Raises
+    ------
+    StudyError
+        When a file is there but can't be read.
+    """
+    return Simulated(_read(folder / "evaluation" / "results.json"), _read(folder / "attacks" / "results.json"))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path}: can't be read ({error}); make it again") from error
+    if not isinstance(content, dict) or not isinstance(content.get("models"), dict):
+        raise StudyError(f"{path}: has no key 'models'; make it again")
+    return content
+
+
+def final_table(card: Card, agreements: Agreements, results: Mapping[str, Any]) -> str:
+    """Return the final table of a study as Markdown.
+
+    Parameters
+    ----------
+    card : Card
+        Order of the models, strengths of the attacks, and the study's folder.
+    agreements : mapping
+        Of the discriminants.
+    results : mapping
+        Content of `comparison/results.json`.
+    """
+    simulated = read_simulated(card.folder)
+    analyzed = list(dict.fromkeys(subject.model for subject in agreements))
+    names = sorted(analyzed, key=lambda name: (name not in card.models, [*card.models, name].index(name)))
+    notes = _notes(simulated, results)
+    parts = [f"# {results['study']}: simulation and data\n"]
+    for region in dict.fromkeys(subject.region for subject in agreements):
+        here = {subject: one for subject, one in agreements.items() if subject.region == region}
+        epsilons = {name: attack.epsilon for name, attack in card.attacks.items()}
+        columns = [*_simulation_columns(simulated, epsilons), *_agreement_columns(here)]
+        rows = [[name, *(column.get(name, NOTHING) for _, column in columns)] for name in names]
+        parts.append(f"## Region {region}\n\n{markdown(['model', *(title for title, _ in columns)], rows)}\n")
+    if not names:
+        parts.append("No network was analyzed: there are no discriminants to compare.\n")
+    elif simulated.evaluation is not None:
+        parts.append(simulation_sentence(simulated.evaluation, names) + "\n")
+    parts += [sentence + "\n" for sentence in agreement_sentences(agreements)]
+    return "\n".join([*parts, *(f"- {note}" for note in notes), ""])
+
+
+Column = tuple[str, dict[str, str]]
+"""Title, and cell by model."""
+
+
+def _simulation_columns(simulated: Simulated, epsilons: Mapping[str, float]) -> list[Column]:
+    columns: list[Column] = []
+    if simulated.evaluation is not None:
+        models = simulated.evaluation["models"]
+        for name in _discriminants(found.get("auc", {}) for found in models.values()):
+            cells = {
+                model: _auc(found["auc"][name]) for model, found in models.items() if name in found.get("auc", {})
+            }
+            columns.append((f"AUC {name}", cells))
+    if simulated.attacks is not None:
+        columns += attacked_columns(simulated.attacks, epsilons)
+    return columns
+
+
+def attacked_columns(attacks: Mapping[str, Any], epsilons: Mapping[str, float]) -> list[Column]:
+    """Return AUCs under FGSM, each network attacked through its own gradient (white box).
+
+    Parameters
+    ----------
+    attacks : mapping
+        Content of `attacks/results.json`.
+    epsilons : mapping
+        Strength of each attack in the card: shown where it was scanned, beside the largest one.
+    """
+    columns: list[Column] = []
+    for attack, about in attacks.get("attacks", {}).items():
+        if about["kind"] != "fgsm":
+            continue
+        strengths = about["strengths"]
+        for strength in sorted({epsilons.get(attack), max(strengths)} & set(strengths)):
+            curves = {
+                model: found["attacks"][attack]["white_box"]["auc"]
+                for model, found in attacks["models"].items()
+                if "white_box" in found["attacks"].get(attack, {})
+            }
+            place = strengths.index(strength)
+            for name in _discriminants(curves.values()):
+                cells = {model: _auc(curve[name][place]) for model, curve in curves.items() if name in curve}
+                columns.append((f"AUC {name}, {attack} {strength:g}", cells))
+    return columns
+
+
+def _discriminants(found: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for one in found for name in one))
+
+
+def _auc(found: Sequence[float | None]) -> str:
+    value, error = found[0], found[1] if len(found) > 1 else None
+    if value is None:
+        return NOTHING
+    return f"{value:.4f}" + ("" if error is None else f" ± {error:.4f}")
+
+
+def _agreement_columns(agreements: Agreements) -> list[Column]:
+    """Return chi2/ndf of each discriminant, nominal first, then attacked."""
+    columns: list[Column] = []
+    variants = sorted(dict.fromkeys(subject.variant for subject in agreements), key=lambda name: name != NOMINAL)
+    for variant in variants:
+        for variable in dict.fromkeys(subject.variable for subject in agreements):
+            cells = {
+                subject.model: _reduced(one)
+                for subject, one in agreements.items()
+                if (subject.variable, subject.variant) == (variable, variant)
+            }
+            suffix = "" if variant == NOMINAL else f", {variant}"
+            columns.append((f"chi2/ndf {variable}{suffix}", cells))
+    return columns
+
+
+def _reduced(one: Agreement | None) -> str:
+    if one is None:
+        return NOTHING
+    return f"{one.reduced.value:.2f}" + ("" if one.reduced.error is None else f" ± {one.reduced.error:.2f}")
+
+
+def _notes(simulated: Simulated, results: Mapping[str, Any]) -> list[str]:
+    """Return what the table is made of, and what is not there."""
+    normalised = {
+        "luminosity": "the luminosity's normalisation counts",
+        "data": "simulation scaled to data: shapes are compared",
+    }[results["normalisation"]]
+    notes = [
+        f"chi2/ndf: bins of equal simulated yield per model, statistics of both sides, {normalised}; errors by "
+        "bootstrap over events, the same replicas for all models",
+        f"luminosity {results['luminosity']:.4g} /fb",
+    ]
+    if simulated.evaluation is None:
+        notes.append("no AUCs: evaluation/results.json is not there (run `evaluate`)")
+    if simulated.attacks is None:
+        notes.append("no AUCs under attack: attacks/results.json is not there (run `attack`)")
+    if any(entry["chi2"] is None for entry in results["agreement"].values()):
+        notes.append(f"{NOTHING}: too few jets to compare, or not evaluated")
+    return [*notes, *(f"INCOMPLETE: {note}" for note in results["short"])]
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table with aligned columns.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Titles.
+    rows : sequence of sequences of str
+        Cells.
+    """
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )

@@ -1,0 +1,126 @@
+"""Merging equals sums; mixtures and gaps are found."""
+
+import numpy as np
+import pytest
+
+from pfnano_tag.compare import merging
+from pfnano_tag.compare.merging import Merger, find_jobs, refuse_stale, rows_of, total
+from pfnano_tag.errors import DataError, FileError, StudyError
+
+FACTORS = {"dy": 2.0, "tt": 0.5}
+
+
+def merged(study, name, factors):
+    with Merger(find_jobs(study.card())) as merger:
+        return merger.merged(name, factors)
+
+
+def test_merged_is_the_scaled_sum_of_all_files(whole):
+    rows = merged(whole, "BvsL", FACTORS)
+    expected = {}
+    for (dataset, _), contents in whole.written.items():
+        if dataset in FACTORS:
+            variable, content = contents["BvsL"]
+            for category, values, variances in zip(
+                variable.categories, content.values, content.variances, strict=True
+            ):
+                before = expected.setdefault(category, [0.0, 0.0])
+                before[0] = before[0] + FACTORS[dataset] * values
+                before[1] = before[1] + FACTORS[dataset] ** 2 * variances
+    assert rows.keys() == expected.keys()
+    for category, (values, variances) in rows.items():
+        np.testing.assert_allclose(values, expected[category][0], rtol=1e-12)
+        np.testing.assert_allclose(variances, expected[category][1], rtol=1e-12)
+
+
+def test_replicas_of_data_and_simulation_stay_apart(whole):
+    data = merged(whole, "agreement_BvsL", {"muons": 1.0})
+    assert {c.flavour for c in data if c.replica >= 0} == {"all"}
+    values = total(rows_of(data, None, model="good", replica=-1))[0]
+    assert values.sum() == 9000
+
+
+def test_any_number_of_open_files_gives_the_same(whole, monkeypatch):
+    before = merged(whole, "BvsL", FACTORS)
+    monkeypatch.setattr(merging, "OPEN_FILES", 0)
+    after = merged(whole, "BvsL", FACTORS)
+    for category, (values, variances) in before.items():
+        np.testing.assert_array_equal(values, after[category][0])
+        np.testing.assert_array_equal(variances, after[category][1])
+
+
+def test_equal_descriptions_are_kept_once(whole):
+    with Merger(find_jobs(whole.card())) as merger:
+        first, second = (merger._result(job.path).variables["BvsL"] for job in merger.jobs["dy"])
+        assert first is second
+
+
+def test_other_settings_are_refused(whole):
+    whole.job("tt", "tt_1.root", settings="t" * 64, settings_by_part={"models": {"good": "other"}})
+    with (
+        pytest.raises(StudyError, match=r"tt_1\.root were made with different settings \(models\)"),
+        Merger(find_jobs(whole.card())),
+    ):
+        pass
+
+
+def test_output_of_another_dataset_is_refused(whole):
+    path = whole.job("tt", "tt_1.root")
+    path.replace(path.parents[1] / "dy" / "dy_1.root")
+    with pytest.raises(StudyError, match="output of dataset 'tt'"), Merger(find_jobs(whole.card())):
+        pass
+
+
+def test_a_damaged_output_is_named(whole):
+    path = whole.folder / "analysis" / "dy" / "dy_2.root"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(FileError, match=r"dy_2\.root"), Merger(find_jobs(whole.card())):
+        pass
+
+
+def test_files_without_output_are_listed(whole):
+    whole.input("dy_3.root")
+    found = {group.dataset.name: group for group in find_jobs(whole.card())}
+    assert [path.name for path in found["dy"].paths] == ["dy_1.root", "dy_2.root"]
+    assert [file.endswith("dy_3.root") for file in found["dy"].missing] == [True]
+    assert found["tt"].missing == ()
+
+
+def test_outputs_of_files_that_left_the_dataset_do_not_enter(whole):
+    (whole.folder / "in" / "dy_2.root").unlink()
+    found = {group.dataset.name: group for group in find_jobs(whole.card())}
+    assert [path.name for path in found["dy"].paths] == ["dy_1.root"]
+
+
+def test_inputs_may_be_elsewhere(whole):
+    (whole.folder / "in" / "tt_1.root").unlink()
+    found = {group.dataset.name: group for group in find_jobs(whole.card())}
+    assert [path.name for path in found["tt"].paths] == ["tt_1.root"]
+    assert "matches no file" in found["tt"].unlisted
+
+
+def test_no_output_at_all(study):
+    study.input("dy_1.root")
+    with pytest.raises(StudyError, match="run `analyze`"):
+        find_jobs(study.card())
+
+
+def test_two_files_with_one_output_are_refused(whole):
+    (whole.folder / "other").mkdir()
+    (whole.folder / "other" / "dy_1.root").touch()
+    files = f"datasets.0.files=['{whole.folder}/in/dy_*.root', '{whole.folder}/other/dy_1.root']"
+    with pytest.raises(DataError, match="same output name"):
+        find_jobs(whole.card(files))
+
+
+def test_outputs_of_another_card_are_refused(whole):
+    card = whole.card()
+    parts = {"models": {}, "jets": card.hash("jets"), "regions": card.hash("regions"), "attacks": {}, "replicas": 12}
+    whole.job("tt", "tt_1.root", settings_by_part=parts)
+    with Merger(find_jobs(card)) as merger:
+        jobs = merger.jobs["tt"]
+        refuse_stale(card, jobs)
+        with pytest.raises(StudyError, match=r"tt_1\.root: made with another card, jets, replicas changed since"):
+            refuse_stale(whole.card("jets.abs_eta=2.0", "comparison.replicas=20"), jobs)
+        with pytest.raises(StudyError, match="attacks changed since"):
+            refuse_stale(whole.card("histograms.variants=['fgsm']"), jobs)

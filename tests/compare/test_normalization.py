@@ -1,0 +1,98 @@
+"""Closed forms of the normalisation."""
+
+from pathlib import Path
+
+import pytest
+
+from pfnano_tag.card.datasets import Dataset
+from pfnano_tag.compare.merging import DatasetJobs, Job, Merger, find_jobs
+from pfnano_tag.compare.normalization import normalise, processed_sections, scale_of, summary
+from pfnano_tag.errors import DataError
+
+
+def normalised(study, *overrides):
+    with Merger(find_jobs(study.card(*overrides))) as merger:
+        return normalise(merger), summary(merger, normalise(merger))
+
+
+def test_scale_is_expected_over_generated():
+    # 6077.22 pb in 41.5 /fb are 252,204,630 events; of 1e6 unit weights each stands for 252.2
+    assert scale_of(6077.22, 41.5, 1e6) == pytest.approx(252.20463)
+
+
+def test_sums_of_files_add_and_shares_of_lost_chunks_are_made_up_for(study):
+    study.job("dy", "dy_1.root", sums={"sumw_effective": 1000.0})
+    study.job("dy", "dy_2.root", sums={"sumw_effective": 750.0, "chunks_lost": 1}, lost=[{"start": 0}])
+    study.job("muons", "muons_1.root")
+    found, described = normalised(study)
+    assert found.luminosity == 2.0
+    assert found.simulation == {"dy": pytest.approx(2.0 * 1000 * 2.0 / 1750.0)}
+    assert found.short == ("dy: 1 of 8 chunks lost", "tt: no output")
+    assert described["dy"]["sumw_effective"] == 1750
+
+
+def test_test_split_stands_for_all(study):
+    # The job's effective sum holds the test split's weight fraction (0.2): its events weigh five times more.
+    study.job("dy", "dy_1.root", sums={"sumw_effective": 1000.0})
+    study.job("tt", "tt_1.root", sums={"sumw_effective": 0.2 * 1000.0}, split="test")
+    study.job("muons", "muons_1.root")
+    found, _ = normalised(study)
+    assert found.simulation["tt"] == pytest.approx(0.5 * 1000 * 2.0 / 1000.0 * 5)
+    assert found.short == ()
+
+
+def test_luminosities_of_data_datasets_add():
+    periods = [
+        Dataset(name=name, files=("x",), kind="data", roles=("analyze",), luminosity=lumi)
+        for name, lumi in (("B", 1.5), ("C", 2.0))
+    ]
+    simulation = Dataset(name="dy", files=("x",), kind="mc", cross_section=2.0, roles=("analyze",))
+    merger = Merger([DatasetJobs(one, (Path(one.name),)) for one in (*periods, simulation)])
+    sums = {"sumw_effective": 1000.0, "chunks": 1.0, "chunks_lost": 0.0, "sumw_used": 1.0}
+    merger.jobs = {name: [Job(Path(name), {}, sums, {})] for name in ("B", "C", "dy")}
+    found = normalise(merger)
+    assert found.luminosity == 3.5
+    assert found.data == {"B": 1.0, "C": 1.0}
+    assert found.simulation["dy"] == pytest.approx(2.0 * 1000 * 3.5 / 1000)
+
+
+def test_missing_files_and_lost_sections_are_named(whole):
+    whole.input("muons_9.root")
+    whole.job("muons", "muons_2.root", unknown_lumis=True)
+    found, described = normalised(whole)
+    assert found.short == (
+        "muons: 1 of 3 files not analyzed",
+        "muons: luminosity sections of lost chunks unknown",
+    )
+    assert len(described["muons"]["missing_files"]) == 1
+
+
+@pytest.mark.parametrize(("dataset", "what"), [("dy", "data"), ("muons", "simulation")])
+def test_both_sides_are_needed(study, dataset, what):
+    study.job(dataset, f"{dataset}_1.root")
+    with pytest.raises(DataError, match=f"dataset of {what}"):
+        normalised(study)
+
+
+def test_a_sum_of_weights_that_is_not_positive_is_refused(study):
+    study.job("dy", "dy_1.root", sums={"sumw_effective": -5.0})
+    study.job("muons", "muons_1.root")
+    with pytest.raises(DataError, match="dy: the effective sum"):
+        normalised(study)
+
+
+def test_a_dataset_without_events_counts_nothing(study):
+    study.job("dy", "dy_1.root")
+    study.job("tt", "tt_1.root", 0, sums={"sumw_effective": 0.0, "sumw_used": 0.0})
+    study.job("muons", "muons_1.root")
+    found, _ = normalised(study)
+    assert "tt" not in found.simulation
+    assert found.short == ("tt: no event was looked at",)
+
+
+def test_sections_become_ranges(study):
+    study.job("muons", "muons_1.root", lumis={"7": [1, 2, 3, 9], "12": [4]})
+    study.job("muons", "muons_2.root", lumis={"7": [4, 10]})
+    study.job("dy", "dy_1.root")
+    with Merger(find_jobs(study.card())) as merger:
+        assert processed_sections(merger.jobs["muons"]) == {"7": [[1, 4], [9, 10]], "12": [[4, 4]]}
