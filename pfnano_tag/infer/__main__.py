@@ -26,6 +26,9 @@ def parser() -> argparse.ArgumentParser:
         help="network, at `best` (default), `last` or an epoch; repeat for more [default: all of the card]",
     )
     options.add_argument("-o", "--output", required=True, metavar="F.root", help="file with the friend tree")
+    options.add_argument(
+        "--acceptance", action="store_true", help="score only jets in the pT and eta range of the card's section jets"
+    )
     add_dry_run(options)
     return options
 
@@ -37,7 +40,7 @@ def run(card: Card, options: argparse.Namespace) -> None:
     if options.dry_run:
         print(stage.describe(card, options.file, options.model))
     else:
-        stage.run(card, options.file, options.model, options.output)
+        stage.run(card, options.file, options.model, options.output, options.acceptance)
 
 
 if __name__ == "__main__":

@@ -29,19 +29,24 @@ NO_SCORE = np.float32(-1.0)
 TREE, COLLECTION = "Friends", "Jet"
 
 
-def run(card: Card, file: str, models: Sequence[str] | None, output: str | Path) -> None:
+def run(
+    card: Card, file: str, models: Sequence[str] | None, output: str | Path, acceptance: bool = False
+) -> None:
     """Write the friend tree of a file.
 
     Parameters
     ----------
     card : Card
-        Acceptance of the jets, discriminants, chunk and batch size; the file need not be in its datasets.
+        Discriminants, chunk and batch size, ranges of the jets; the file need not be in its datasets.
     file : str
         PFNano file.
     models : sequence of str or None
         As for `networks.load_networks`.
     output : str or Path
         ROOT file with the tree `Friends`.
+    acceptance : bool
+        Only jets in the ranges of section `jets` get scores; else all with finite pT and eta do, also where the
+        networks were not trained.
 
     Raises
     ------
@@ -55,9 +60,9 @@ def run(card: Card, file: str, models: Sequence[str] | None, output: str | Path)
     networks = _some_networks(card, models)
     with PFNanoFile(file) as source:
         networks.check(source)
-        source.require(("Jet_pt", "Jet_eta", "Jet_phi"), "the acceptance of jets")
+        source.require(("Jet_pt", "Jet_eta", "Jet_phi"), "infer")
         plan = plan_of(card, networks, source)
-        lost = _write(card, networks, source, plan, Path(output))
+        lost = _write(card, networks, source, plan, Path(output), acceptance)
     if lost:
         raise Incomplete(
             f"{output}: {len(lost)} of {len(plan)} chunks have no scores (-1): {'; '.join(map(str, lost))}"
@@ -95,7 +100,9 @@ def _some_networks(card: Card, models: Sequence[str] | None) -> Networks:
     return networks
 
 
-def _write(card: Card, networks: Networks, source: PFNanoFile, plan: Plan, output: Path) -> list[BadChunk]:
+def _write(
+    card: Card, networks: Networks, source: PFNanoFile, plan: Plan, output: Path, acceptance: bool
+) -> list[BadChunk]:
     lost: list[BadChunk] = []
     columns = columns_of(card, networks)
     scored = jets = 0
@@ -103,7 +110,7 @@ def _write(card: Card, networks: Networks, source: PFNanoFile, plan: Plan, outpu
         for start, stop in progress(plan, total=len(plan), description="infer", unit="chunks"):
             chunk = source.chunk(start, stop)
             try:
-                offsets, scores = score_chunk(card, networks, chunk)
+                offsets, scores = score_chunk(card, networks, chunk, acceptance)
             except BadChunk as error:
                 log.warning("%s", error)
                 lost.append(error)
@@ -116,7 +123,9 @@ def _write(card: Card, networks: Networks, source: PFNanoFile, plan: Plan, outpu
     return lost
 
 
-def score_chunk(card: Card, networks: Networks, chunk: Chunk) -> tuple[Index, dict[str, NDArray[np.float32]]]:
+def score_chunk(
+    card: Card, networks: Networks, chunk: Chunk, acceptance: bool = False
+) -> tuple[Index, dict[str, NDArray[np.float32]]]:
     """Return the offsets of the jets of a chunk and their scores.
 
     Parameters
@@ -127,18 +136,19 @@ def score_chunk(card: Card, networks: Networks, chunk: Chunk) -> tuple[Index, di
         Networks.
     chunk : Chunk
         Events.
+    acceptance : bool
+        Whether jets outside the ranges of section `jets` are left out.
 
     Returns
     -------
     offsets : ndarray of int64 [events + 1]
         Jets of each event.
     scores : dict of ndarray of float32 [jets]
-        By column; -1 for jets outside the acceptance and for discriminants that are not defined.
+        By column; -1 for jets left out and for discriminants that are not defined.
     """
     chunk.load(networks.branches(chunk.file))
     pt: Jagged = chunk["Jet_pt"]
-    acceptance = card.jets.model_copy(update={"lepton_overlap": 0.0})
-    kept = clean(chunk, acceptance, np.ones(chunk.num_events), np.ones(len(pt.values), dtype=np.bool_)).kept
+    kept = _kept(card, chunk, pt, acceptance)
     scores = {name: np.full(len(kept), NO_SCORE, dtype=np.float32) for name in columns_of(card, networks)}
     table = networks.read(chunk, kept)
     chunk.drop()
@@ -150,6 +160,13 @@ def score_chunk(card: Card, networks: Networks, chunk: Chunk) -> tuple[Index, di
         for which in card.histograms.discriminants:
             scores[f"{name}_{which}"][table.row] = discriminant(which, probabilities, tagger.classes)
     return pt.offsets, scores
+
+
+def _kept(card: Card, chunk: Chunk, pt: Jagged, acceptance: bool) -> NDArray[np.bool_]:
+    if not acceptance:
+        return np.isfinite(pt.values) & np.isfinite(chunk["Jet_eta"].values) & np.isfinite(chunk["Jet_phi"].values)
+    ranges = card.jets.model_copy(update={"lepton_overlap": 0.0})
+    return clean(chunk, ranges, np.ones(chunk.num_events), np.ones(len(pt.values), dtype=np.bool_)).kept
 
 
 def _without_scores(chunk: Chunk, columns: Sequence[str]) -> tuple[Index, dict[str, NDArray[np.float32]]]:

@@ -62,8 +62,9 @@ def friends(path):
         )
 
 
-def test_aligned_with_events(card, file, tmp_path):
-    stage.run(card, str(file), None, tmp_path / "f.root")
+@pytest.mark.parametrize("acceptance", [False, True])
+def test_aligned_with_events(card, file, tmp_path, acceptance):
+    stage.run(card, str(file), None, tmp_path / "f.root", acceptance)
     arrays, types, provenance = friends(tmp_path / "f.root")
     with uproot.open(file) as source:
         pt, eta = (source[f"Events/Jet_{name}"].array() for name in ("pt", "eta"))
@@ -71,7 +72,7 @@ def test_aligned_with_events(card, file, tmp_path):
     assert set(types) == COLUMNS | {"nJet"}
     assert types["Jet_a_b"] == "float[]"
     assert arrays["nJet"].to_list() == [len(jets) for jets in pt]
-    accepted = (pt >= 20) & (pt <= 1000) & (abs(eta) <= 2.5)
+    accepted = (pt >= 20) & (pt <= 1000) & (abs(eta) <= 2.5) if acceptance else np.isfinite(pt)
     flat = np.concatenate([np.asarray(x) for x in accepted])
     scores = {name: np.concatenate([np.asarray(x) for x in arrays[name]]) for name in COLUMNS}
     for name, values in scores.items():

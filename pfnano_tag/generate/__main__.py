@@ -1,0 +1,142 @@
+"""Make PFNano files with Pythia 8, a parametric detector and FastJet.
+
+With a CARD: all samples of its `generate` section, into `<study.folder>/generated/`.
+Without: one file, say `--process dy --events 2000 --seed 3 -o dy.root`.
+At the end the cross sections are printed: copy them to the card's `datasets`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pfnano_tag.card.command import add_card_options, add_dry_run, exit_code_of, parser_for
+from pfnano_tag.errors import UserError
+
+if TYPE_CHECKING:
+    from pfnano_tag.card.card import Card
+
+log = logging.getLogger("pfnano_tag.generate")
+_PROCESSES = ("ttbar", "qcd", "dy", "wjets")
+_SINGLE = ("process", "events", "seed", "data", "output", "pt_hat", "flat", "decays", "flavour")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    out = parser_for("generate", __doc__, card=False)
+    out.add_argument("card", nargs="?", metavar="CARD", help="study card; without it one file is made")
+    add_card_options(out)
+    add_dry_run(out)
+    one = out.add_argument_group("one file (without CARD)")
+    one.add_argument("--process", choices=_PROCESSES, help="hard process [ttbar]")
+    one.add_argument("--events", type=int, help="number of events [1000]")
+    one.add_argument("--seed", type=int, help="master seed [1]")
+    one.add_argument("--data", action="store_true", default=None, help="data mode: other tune and response, no truth")
+    one.add_argument("-o", "--output", type=Path, help="file to write")
+    one.add_argument("--pt-hat", type=float, nargs=2, metavar=("LOW", "HIGH"), help="pT-hat range [GeV], 0: open")
+    one.add_argument("--flat", action="store_true", default=None, help="qcd: weighted events, flat in pT-hat")
+    one.add_argument("--decays", help="forced decays: dilepton; mumu, ee, leptons; munu, enu")
+    one.add_argument("--flavour", help="qcd: bb or cc; wjets: charm")
+    out.add_argument("--underlying-event", choices=("overlay", "pythia"), help="overlay is several times faster")
+    out.add_argument("--compression", choices=("zstd", "lzma"), help="lzma: as CMS files, slow")
+    out.add_argument("--all-candidates", action="store_true", default=None, help="PFCands holds all candidates")
+    return out
+
+
+def _report(sample: str, summary: dict[str, Any]) -> None:
+    """Prints what a user copies to the card."""
+    print(
+        f"{sample}: {summary['num_events']} events, {summary['num_jets']} jets, cross section "
+        f"{summary['cross_section_pb']:.5g} +- {summary['cross_section_error_pb']:.2g} pb, "
+        f"sum of weights {summary['sumw']:.8g}"
+    )
+
+
+def run_single(options: argparse.Namespace) -> None:
+    """Makes one file."""
+    from pfnano_tag.generate.processes import ProcessOptions
+    from pfnano_tag.generate.production import Unit, make_file
+
+    if options.output is None:
+        raise UserError("without a card the output is needed: -o FILE.root")
+    choice = ProcessOptions(
+        pt_hat=tuple(options.pt_hat or (0.0, 0.0)),
+        flat=bool(options.flat),
+        decays=options.decays or "",
+        flavour=options.flavour or "all",
+    )
+    unit = Unit(
+        process=options.process or "ttbar",
+        events=1000 if options.events is None else options.events,
+        seed=1 if options.seed is None else options.seed,
+        mode="data" if options.data else "mc",
+        options=choice,
+        underlying_event=options.underlying_event or "overlay",
+        compression=options.compression or "zstd",
+        candidates="all" if options.all_candidates else "jets",
+    )
+    unit.check()
+    if options.dry_run:
+        print(f"{options.output}: {unit}")
+        return
+    _report(str(options.output), make_file(unit, options.output, show=True))
+
+
+def run(card: Card, options: argparse.Namespace) -> None:
+    """Makes all samples of the card."""
+    from pfnano_tag.generate.production import produce
+    from pfnano_tag.generate.stage import units_of
+
+    changes = {
+        "underlying_event": options.underlying_event,
+        "compression": options.compression,
+        "candidates": "all" if options.all_candidates else None,
+    }
+    units = units_of(card, {k: v for k, v in changes.items() if v is not None})
+    folder = card.study.folder / "generated"
+    if options.dry_run:
+        for unit in units:
+            print(f"{folder / unit.name / f'{unit.name}_{unit.index}.root'}: {unit}")
+        return
+    manifest = produce(units, folder, card.generate.workers)
+    for name, sample in manifest["samples"].items():
+        _report(name, sample)
+
+
+def run_card(options: argparse.Namespace) -> None:
+    """Reads the card, and prints it or makes its samples."""
+    from pfnano_tag.card.reading import read_card
+
+    card = read_card(options.card, options.set)
+    if options.print_card:
+        from pfnano_tag.card.showing import resolved_yaml
+
+        print(resolved_yaml(card), end="")
+        return
+    log.info("card %s, study %s", options.card, card.study.name)
+    run(card, options)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parses and runs; returns the exit code."""
+    options = parser().parse_args(arguments)
+
+    def step() -> None:
+        if options.card is None:
+            if options.set or options.print_card:
+                raise UserError("--set and --print-card need a CARD")
+            run_single(options)
+            return
+        given = [f"--{k.replace('_', '-')}" for k in _SINGLE if getattr(options, k) is not None]
+        if given:
+            raise UserError(f"{', '.join(given)}: only without a CARD; samples are in the card's generate section")
+        run_card(options)
+
+    return exit_code_of(step, verbose=options.verbose)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""Link collections: jets with candidates, jets with secondary vertices, and the tagging variables of jets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pfnano_tag.generate import deepcsv
+from pfnano_tag.generate.jets import Jets
+from pfnano_tag.generate.probability import MAX_DELTA_R, jet_probability
+from pfnano_tag.generate.ragged import Array, Table, delta_r, pairs, positions, table_of, wrapped
+from pfnano_tag.generate.tracks import impact_variables, momentum_variables
+
+#: share of links whose btagSip3dSig is not a number, as in the real file
+NAN_SHARE = 0.001
+#: a vertex is in the SV collection above this flight significance
+SV_SIGNIFICANCE = 3.0
+_SV_RADIUS = 0.4
+
+
+def track_variables(
+    candidates: Table, jets: Table, rows: Array, jet: Array, sigma: tuple[Array, Array]
+) -> dict[str, Array]:
+    """All track variables of candidate rows against their jets (rows must have tracks)."""
+    c = {k: candidates[k][rows] for k in ("pt", "eta", "phi", "d0", "dz", "d0Err", "dzErr", "trkChi2")}
+    jet_eta, jet_phi, event = jets["eta"][jet], jets["phi"][jet], jets.event[jet]
+    momentum = momentum_variables(c["pt"], c["eta"], c["phi"], jet_eta, jet_phi)
+    impact = impact_variables(
+        c["d0"],
+        c["dz"],
+        c["d0Err"],
+        c["dzErr"],
+        c["eta"],
+        c["phi"],
+        jet_eta,
+        jet_phi,
+        sigma[0][event],
+        sigma[1][event],
+    )
+    return c | momentum | impact
+
+
+def jet_candidates(
+    candidates: Table, jets: Jets, sigma: tuple[Array, Array], all_candidates: bool, rng: np.random.Generator
+) -> tuple[Table, Table]:
+    """PFCands (those in jets, or all) and JetPFCands, sorted by jet, then by index."""
+    in_jet = np.zeros(len(candidates), np.bool_)
+    in_jet[jets.link_candidate] = True
+    keep = np.ones_like(in_jet) if all_candidates else in_jet
+    kept = candidates.select(keep)
+    new_row = np.cumsum(keep) - 1
+    local = new_row[jets.link_candidate] - kept.offsets[:-1][candidates.event[jets.link_candidate]]
+    table = jets.table
+    event = table.event[jets.link_jet]
+    columns: dict[str, Array] = {
+        "pt": candidates["pt"][jets.link_candidate],
+        "jetIdx": jets.link_jet - table.offsets[:-1][event],
+        "pFCandsIdx": local,
+    }
+    has_track = candidates["track"][jets.link_candidate]
+    values = track_variables(candidates, table, jets.link_candidate[has_track], jets.link_jet[has_track], sigma)
+    for name in ("EtaRel", "PtRatio", "PParRatio", "Sip3dVal", "Sip3dSig", "JetDistVal"):
+        column = np.zeros(len(has_track))
+        column[has_track] = values[name]
+        columns[f"btag{name}"] = column
+    broken = has_track & (rng.random(len(has_track)) < NAN_SHARE)
+    columns["btagSip3dSig"][broken] = np.nan
+    return kept, table_of(event, table.num_events, **columns)
+
+
+def jet_vertices(jets: Table, found: Table, position: Array) -> tuple[Table, Table]:
+    """JetSVs (all vertices within 0.4, by falling dxysig) and SV (those with dlenSig > 3).
+
+    Parameters
+    ----------
+    position
+        Reconstructed primary vertex [E, 3], cm.
+    """
+    selected = found["dlenSig"] > SV_SIGNIFICANCE
+    sv = found.select(selected)
+    local = np.where(selected, np.cumsum(selected) - 1, -1)
+    local = np.where(selected, local - sv.offsets[:-1][found.event], -1)
+    jet, vertex, distance = vertex_links(jets, found)
+    v = {k: found[k][vertex] for k in found.columns}
+    event = jets.event[jet]
+    columns = {
+        "mass": v["mass"],
+        "pt": v["pt"],
+        "ntracks": v["ntracks"],
+        "chi2": v["chi2"],
+        "normchi2": np.clip(v["chi2"] / v["ndof"], -1000.0, 1000.0),
+        "dxy": v["dxy"],
+        "dxysig": np.clip(v["dxySig"], -1.0, 800.0),
+        "d3d": v["dlen"],
+        "d3dsig": np.clip(v["dlenSig"], -1.0, 800.0),
+        "costhetasvpv": -np.cos(v["pAngle"]),
+        "phirel": wrapped(v["phi"] - jets["phi"][jet]),
+        "ptrel": v["pt"] / jets["pt"][jet],
+        "deltaR": np.clip(distance - 0.5, -2.0, 0.0),
+        "enration": v["energy"] / jets["energy"][jet],
+        "jetIdx": jet - jets.offsets[:-1][event],
+        "sVIdx": local[vertex],
+    }
+    shift = position[sv.event]
+    # SV_chi2 is per degree of freedom, other than JetSVs_chi2
+    sv = sv.with_columns(
+        chi2=sv["chi2"] / sv["ndof"], x=sv["x"] + shift[:, 0], y=sv["y"] + shift[:, 1], z=sv["z"] + shift[:, 2]
+    )
+    return table_of(event, jets.num_events, **columns), sv
+
+
+def vertex_links(jets: Table, found: Table) -> tuple[Array, Array, Array]:
+    """(jet, vertex, distance) of all pairs within 0.4, sorted by jet and falling dxySig."""
+    jet, vertex = pairs(jets, found)
+    distance = delta_r(jets["eta"][jet], jets["phi"][jet], found["eta"][vertex], found["phi"][vertex])
+    near = distance < _SV_RADIUS
+    jet, vertex, distance = jet[near], vertex[near], distance[near]
+    order = np.lexsort((-found["dxySig"][vertex], jet))
+    return jet[order], vertex[order], distance[order]
+
+
+def tag_variables(
+    candidates: Table,
+    jets: Jets,
+    sigma: tuple[Array, Array],
+    found: Table,
+    tracks: Table,
+    member_track: Array,
+    member_vertex: Array,
+) -> dict[str, Array]:
+    """``DeepCSV_*`` and ``Proba`` of all jets.
+
+    Parameters
+    ----------
+    found, tracks, member_track, member_vertex
+        Vertices, the tracks the finder used, and which track is in which vertex.
+    """
+    table = jets.table
+    has_track = candidates["track"][jets.link_candidate]
+    jet, rows = jets.link_jet[has_track], jets.link_candidate[has_track]
+    columns = track_variables(candidates, table, rows, jet, sigma)
+    selected = deepcsv.select_tracks(jet, columns)
+    link_jet, vertex, distance = vertex_links(table, found)
+    at = {k: found[k][vertex] for k in found.columns} | {"deltaR": distance}
+    good = np.flatnonzero(deepcsv.good_vertex(at))
+    first = good[positions(np.bincount(link_jet[good], minlength=len(table))) == 0]
+    member_jet, members = _members(found, tracks, member_track, member_vertex, link_jet[first], vertex[first])
+    plain = {k: table[k] for k in ("eta", "phi", "raw_energy")}
+    variables = deepcsv.deepcsv_variables(selected, plain, link_jet, at, member_jet, members)
+    out = {f"DeepCSV_{k}": v for k, v in variables.items()}
+    close = selected.columns["DeltaR"] < MAX_DELTA_R
+    out["Proba"] = jet_probability(selected.columns["Sip3dSig"][close], selected.jet[close], len(table))
+    return out
+
+
+def _members(
+    found: Table, tracks: Table, member_track: Array, member_vertex: Array, jet: Array, vertex: Array
+) -> tuple[Array, dict[str, Array]]:
+    """Tracks of the given (jet, vertex) pairs, with the vertex's flight direction."""
+    order = np.argsort(member_vertex, kind="stable")
+    member_track, counts = member_track[order], np.bincount(member_vertex, minlength=len(found))
+    start = np.cumsum(counts) - counts
+    picked = counts[vertex]
+    flat = np.repeat(start[vertex], picked) + positions(picked)
+    track, of = member_track[flat], np.repeat(vertex, picked)
+    flight = np.maximum(np.hypot(found["x"], found["y"]), 1e-9)
+    axis = {"axis_eta": np.arcsinh(found["z"] / flight)[of], "axis_phi": np.arctan2(found["y"], found["x"])[of]}
+    return np.repeat(jet, picked), {k: tracks[k][track] for k in ("pt", "eta", "phi")} | axis

@@ -1,0 +1,409 @@
+"""Units of production (sample, file index): seeds, files, workers, manifest, resume.
+
+The content of a file depends on its unit and the master seed alone: not on the other units, the number of
+workers, or who made the pool of minimum-bias events.  Events are made in chunks of 1000 with a random
+generator each.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import logging
+import zlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uproot
+
+from pfnano_tag.card.command import progress
+from pfnano_tag.card.output import write_json, write_whole
+from pfnano_tag.errors import Incomplete, UserError
+from pfnano_tag.generate.clustering import import_fastjet
+from pfnano_tag.generate.event_record import concatenate_records, read_batch, select_events
+from pfnano_tag.generate.processes import PROCESS_IDS, ProcessOptions, import_pythia, make_pythia, settings_of
+from pfnano_tag.generate.ragged import Array, Table
+from pfnano_tag.generate.response import response_of
+from pfnano_tag.generate.simulation import identity, simulate
+from pfnano_tag.generate.underlying_event import POOL_EVENTS, Pool, make_pool
+from pfnano_tag.generate.writing import FileWriter
+
+log = logging.getLogger(__name__)
+
+CHUNK = 1000
+_MILLIBARN = 1e9  # in pb
+_MODES = ("mc", "data")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One file to make.
+
+    Attributes
+    ----------
+    sample, index
+        Name of the sample and number of the file in it.
+    seed
+        Master seed of the production.
+    pool_events
+        Size of the pool of minimum-bias events.
+    """
+
+    process: str
+    events: int
+    seed: int
+    mode: str = "mc"
+    sample: str = ""
+    index: int = 0
+    options: ProcessOptions = field(default_factory=ProcessOptions)
+    underlying_event: str = "overlay"
+    compression: str = "zstd"
+    candidates: str = "jets"
+    pool_events: int = POOL_EVENTS
+
+    def check(self) -> None:
+        """Raises UserError on values that make no sense."""
+        self.options.check(self.process)
+        if self.mode not in _MODES:
+            raise UserError(f"mode is {self.mode!r}, expected mc or data")
+        if self.events < 1:
+            raise UserError(f"events is {self.events}, expected at least 1")
+        if self.underlying_event not in ("overlay", "pythia"):
+            raise UserError(f"underlying_event is {self.underlying_event!r}, expected overlay or pythia")
+
+    @property
+    def name(self) -> str:
+        """Name of the sample; the process where none is given."""
+        return self.sample or self.process
+
+    @property
+    def sample_number(self) -> int:
+        """A number from the name, which sets the events of data samples apart."""
+        return zlib.crc32(self.name.encode()) % 4096
+
+    def entropy(self) -> list[int]:
+        """Seed words: master, process, mode, index, sample."""
+        mode = _MODES.index(self.mode)
+        return [self.seed, PROCESS_IDS[self.process], mode, self.index, zlib.crc32(self.name.encode())]
+
+    def settings_hash(self) -> str:
+        """Of everything the content depends on."""
+        content = asdict(self) | {
+            "sample": self.name,
+            "response": asdict(response_of(self.mode)),
+            "chunk": CHUNK,
+            "versions": versions(),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def code_hash() -> str:
+    """sha256 over the generator's modules (comments and layout apart) that decide the content of files."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if path.name not in ("__init__.py", "__main__.py", "stage.py"):
+            digest.update(ast.dump(ast.parse(path.read_text(encoding="utf-8"))).encode())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the content: our code (as a hash) and the libraries."""
+    names = ("pythia8mc", "fastjet", "numpy", "uproot")
+    return {"code": code_hash()} | {name: version(name) for name in names}
+
+
+def _pythia_seed(sequence: np.random.SeedSequence) -> int:
+    """A seed in Pythia's range 1 to 900 000 000."""
+    return 1 + int(sequence.generate_state(1)[0]) % 899_999_999
+
+
+def pool_for(mode: str, seed: int, events: int = POOL_EVENTS) -> Pool:
+    """The minimum-bias pool of a mode and master seed."""
+    sequence = np.random.SeedSequence([seed, PROCESS_IDS["minbias"], _MODES.index(mode)])
+    return make_pool(response_of(mode), _pythia_seed(sequence), events)
+
+
+def cached_pool(folder: Path, mode: str, seed: int, events: int) -> Path:
+    """File of the pool in ``folder``, made if it is not there; its name holds what it depends on."""
+    content = json.dumps([seed, mode, asdict(response_of(mode)), events, versions()], sort_keys=True)
+    path = folder / f"minbias_{mode}_{hashlib.sha256(content.encode()).hexdigest()[:12]}.npz"
+    if not path.exists():
+        log.info("making %d minimum-bias events (%s) for pile-up and underlying event", events, mode)
+        pool_for(mode, seed, events).save(path)
+    return path
+
+
+class _HardEvents:
+    """Chunks of accepted hard events from Pythia, and the efficiency of the filter."""
+
+    def __init__(self, unit: Unit, sequence: np.random.SeedSequence) -> None:
+        lines = settings_of(unit.process, unit.options)
+        mpi = unit.underlying_event == "pythia"
+        self._pythia = make_pythia(lines, response_of(unit.mode).tune, mpi, _pythia_seed(sequence))
+        self._charm = unit.process == "wjets" and unit.options.flavour == "charm"
+        self.tried = self.accepted = 0
+
+    def _batch(self, events: int) -> tuple[Table, Array]:
+        record, weights = read_batch(self._pythia.nextBatch(events))
+        self.tried += events
+        if not self._charm:
+            self.accepted += events
+            return record, weights
+        outgoing = (record["status"] == -23) & (np.abs(record["id"]) == 4)
+        keep = np.bincount(record.event[outgoing], minlength=events) > 0
+        self.accepted += int(keep.sum())
+        return select_events(record, keep), weights[keep]
+
+    def take(self, events: int) -> tuple[Table, Array]:
+        """The next ``events`` accepted events; with a filter the rest of the last batch is dropped."""
+        record, weights = self._batch(events)
+        records, parts = [record], [weights]
+        while sum(len(p) for p in parts) < events:
+            record, weights = self._batch(events)
+            records.append(record)
+            parts.append(weights)
+        weights = np.concatenate(parts)
+        keep = np.arange(len(weights)) < events
+        record = records[0] if len(records) == 1 else concatenate_records(records)
+        return (record, weights) if keep.all() else (select_events(record, keep), weights[keep])
+
+    def cross_section(self) -> tuple[float, float]:
+        """Cross section and its statistical error [pb], filter included."""
+        info = self._pythia.infoPython()
+        share = self.accepted / self.tried
+        return info.sigmaGen() * _MILLIBARN * share, info.sigmaErr() * _MILLIBARN * share
+
+
+def _chunks(unit: Unit) -> list[tuple[int, int]]:
+    """(start, number of events) of each chunk."""
+    return [(start, min(CHUNK, unit.events - start)) for start in range(0, unit.events, CHUNK)]
+
+
+def make_file(unit: Unit, path: str | Path, pool: Pool | None = None, show: bool = False) -> dict[str, Any]:
+    """Makes the file of a unit under a temporary name and renames it.
+
+    Parameters
+    ----------
+    pool
+        Minimum-bias pool of the unit's mode and seed; made here where it is None.
+    show
+        Show a progress bar over chunks.
+
+    Returns
+    -------
+    dict
+        The file's provenance: settings, cross section [pb], counts, sums of weights, content hash.
+    """
+    unit.check()
+    import_fastjet()
+    import_pythia()
+    if pool is None:
+        pool = pool_for(unit.mode, unit.seed, unit.pool_events)
+    hard = _HardEvents(unit, np.random.SeedSequence(unit.entropy()))
+    chunks: Iterable[tuple[int, int]] = _chunks(unit)
+    if show:
+        chunks = progress(chunks, total=len(_chunks(unit)), description=unit.name, unit="chunk")
+    with write_whole(path) as temporary:
+        writer = FileWriter(temporary, unit.mode, unit.compression)
+        totals = _Totals()
+        for start, number in chunks:
+            _add_chunk(unit, hard, pool, writer, totals, start, number)
+        summary = _summary(unit, hard, totals)
+        summary["content"] = writer.digest()
+        writer.close(totals.lumis(), totals.runs(unit.mode), summary)
+    return summary
+
+
+def _add_chunk(
+    unit: Unit, hard: _HardEvents, pool: Pool, writer: FileWriter, totals: _Totals, start: int, number: int
+) -> None:
+    """Makes and writes one chunk."""
+    record, weights = hard.take(number)
+    rng = np.random.default_rng(np.random.SeedSequence([*unit.entropy(), 1 + start // CHUNK]))
+    chunk = simulate(
+        record,
+        weights,
+        pool,
+        unit.underlying_event == "overlay",
+        unit.mode,
+        response_of(unit.mode),
+        unit.candidates == "all",
+        rng,
+    )
+    ids = identity(unit.mode, unit.sample_number, unit.index, start, number, unit.events)
+    writer.add({**chunk.scalars, **ids}, chunk.tables)
+    totals.add(ids, weights, len(chunk.tables["Jet"]))
+
+
+@dataclass
+class _Totals:
+    """Sums over the chunks of a file."""
+
+    events: int = 0
+    jets: int = 0
+    sumw: float = 0.0
+    sumw2: float = 0.0
+    pairs: list[Array] = field(default_factory=list)
+
+    def add(self, ids: dict[str, Array], weights: Array, jets: int) -> None:
+        self.events += len(weights)
+        self.jets += jets
+        stored = weights.astype(np.float32).astype(np.float64)
+        self.sumw += float(stored.sum())
+        self.sumw2 += float((stored**2).sum())
+        self.pairs.append(np.stack([ids["run"], ids["luminosityBlock"]], axis=1).astype(np.int64))
+
+    def lumis(self) -> Array:
+        return np.unique(np.concatenate(self.pairs), axis=0)
+
+    def runs(self, mode: str) -> dict[str, Array]:
+        """Columns of the ``Runs`` tree; data have only the run numbers."""
+        runs = {"run": np.unique(self.lumis()[:, 0]).astype(np.uint32)}
+        if mode == "mc":
+            runs["genEventCount"] = np.array([self.events], np.int64)
+            runs["genEventSumw"] = np.array([self.sumw])
+            runs["genEventSumw2"] = np.array([self.sumw2])
+        return runs
+
+
+def _summary(unit: Unit, hard: _HardEvents, totals: _Totals) -> dict[str, Any]:
+    """Provenance of a file, as it comes back from JSON (tuples are lists)."""
+    value, error = hard.cross_section()
+    content = {
+        "generator": "pfnano_tag",
+        "note": "toy detector: nothing made with this file is a CMS result",
+        **asdict(unit),
+        "sample": unit.name,
+        "settings": unit.settings_hash(),
+        "versions": versions(),
+        "cross_section_pb": value,
+        "cross_section_error_pb": error,
+        "filter_efficiency": hard.accepted / hard.tried,
+        "num_events": totals.events,
+        "num_jets": totals.jets,
+        "sumw": totals.sumw,
+        "sumw2": totals.sumw2,
+    }
+    return dict(json.loads(json.dumps(content)))
+
+
+def generate_file(
+    path: str | Path, process: str = "ttbar", events: int = 1000, seed: int = 1, mode: str = "mc", **more: Any
+) -> dict[str, Any]:
+    """Makes one file; ``more`` are further fields of ``Unit``. Returns its provenance."""
+    return make_file(Unit(process=process, events=events, seed=seed, mode=mode, **more), path)
+
+
+def read_summary(path: str | Path) -> dict[str, Any] | None:
+    """Provenance of a generated file, None where it is missing or has none."""
+    if not Path(path).exists():
+        return None
+    try:
+        with uproot.open(path) as stored:
+            keys = {key.split(";")[0] for key in stored.keys()}  # noqa: SIM118 (not a dict)
+            if not {"Events", "Runs", "tag"} <= keys:
+                return None
+            content = json.loads(str(stored["tag"]))
+    except (OSError, ValueError, KeyError, uproot.DeserializationError) as error:
+        log.warning("%s can't be read (%s): it will be made again", path, error)
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _job(unit: Unit, path: Path, pool: Path) -> dict[str, Any]:
+    """What a worker does."""
+    return make_file(unit, path, Pool.load(pool))
+
+
+def produce(units: list[Unit], folder: Path, workers: int) -> dict[str, Any]:
+    """Makes all units that are not complete yet, and the manifest.
+
+    Files are ``folder/<sample>/<sample>_<index>.root``, the manifest is ``folder/manifest.json``.  A file is
+    complete, and skipped, if its stored settings hash is the unit's.
+
+    Raises
+    ------
+    Incomplete
+        A worker process died; what is complete stays.
+    """
+    import_fastjet()
+    import_pythia()
+    for unit in units:
+        unit.check()
+    _check_sample_numbers(units)
+    paths = {unit: folder / unit.name / f"{unit.name}_{unit.index}.root" for unit in units}
+    summaries = {}
+    for unit, path in paths.items():
+        stored = read_summary(path)
+        if stored is not None and stored.get("settings") == unit.settings_hash():
+            summaries[unit] = stored
+    missing = [unit for unit in units if unit not in summaries]
+    log.info("%d files: %d complete, %d to make", len(units), len(summaries), len(missing))
+    keys = [(unit.mode, unit.seed, unit.pool_events) for unit in missing]
+    pools = {key: cached_pool(folder, *key) for key in sorted(set(keys))}
+    jobs = [(unit, paths[unit], pools[key]) for unit, key in zip(missing, keys, strict=True)]
+    for unit, summary in progress(_run(jobs, workers), len(jobs), "generate", "file"):
+        summaries[unit] = summary
+    manifest = _manifest([(paths[unit].relative_to(folder), summaries[unit]) for unit in units])
+    write_json(folder / "manifest.json", manifest)
+    return manifest
+
+
+def _check_sample_numbers(units: list[Unit]) -> None:
+    """Data samples whose names give the same number would share event numbers."""
+    names: dict[int, str] = {}
+    for unit in units:
+        other = names.setdefault(unit.sample_number, unit.name)
+        if unit.mode == "data" and other != unit.name:
+            raise UserError(f"generate.samples: {other} and {unit.name} would get equal event numbers; rename one")
+
+
+def _run(jobs: list[tuple[Unit, Path, Path]], workers: int) -> Iterator[tuple[Unit, dict[str, Any]]]:
+    """Runs jobs in fresh processes (or here, for one worker) and yields them as they end."""
+    if workers == 1 or len(jobs) < 2:
+        for unit, path, pool in jobs:
+            yield unit, _job(unit, path, pool)
+        return
+    executor = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"))
+    try:
+        futures = {executor.submit(_job, *job): job[0] for job in jobs}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool as error:
+        raise Incomplete(
+            "a worker process died (out of memory, or killed); complete files stay: run the command again"
+        ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _manifest(files: list[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
+    """Manifest: per file its provenance, per sample totals and the mean cross section."""
+    samples: dict[str, Any] = {}
+    for name in dict.fromkeys(summary["sample"] for _, summary in files):
+        own = [s for _, s in files if s["sample"] == name]
+        weight = np.array([1.0 / max(s["cross_section_error_pb"], 1e-30) ** 2 for s in own])
+        sigma = np.array([s["cross_section_pb"] for s in own])
+        samples[name] = {
+            "process": own[0]["process"],
+            "mode": own[0]["mode"],
+            "options": own[0]["options"],
+            "cross_section_pb": float((weight * sigma).sum() / weight.sum()),
+            "cross_section_error_pb": float(weight.sum() ** -0.5),
+            "num_files": len(own),
+        } | {key: sum(s[key] for s in own) for key in ("num_events", "num_jets", "sumw", "sumw2")}
+    return {
+        "versions": versions(),
+        "samples": samples,
+        "files": [{"path": str(path), **summary} for path, summary in files],
+    }

@@ -1,0 +1,47 @@
+"""From the card's ``generate`` section to units of production."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pfnano_tag.errors import UserError
+from pfnano_tag.generate.processes import ProcessOptions
+from pfnano_tag.generate.production import Unit
+
+if TYPE_CHECKING:
+    from pfnano_tag.card.card import Card
+
+
+def units_of(card: Card, changes: dict[str, Any] | None = None) -> list[Unit]:
+    """All files of the card's samples.
+
+    Parameters
+    ----------
+    changes
+        Fields of ``Unit`` that the command line overrides.
+
+    Raises
+    ------
+    UserError
+        The card has no samples to generate.
+    """
+    section = card.generate
+    if not section.samples:
+        raise UserError("generate.samples: the card names no samples to generate")
+    units = []
+    for name, sample in section.samples.items():
+        unit = Unit(
+            process=sample.process,
+            events=sample.events,
+            seed=card.study.seed,
+            mode=sample.mode,
+            sample=name,
+            options=ProcessOptions(**sample.options.model_dump()),
+            underlying_event=section.underlying_event,
+            compression=section.compression,
+            candidates=section.candidates,
+        )
+        unit = replace(unit, **(changes or {}))
+        units += [replace(unit, index=index) for index in range(sample.files)]
+    return units
