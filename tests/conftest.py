@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+# test processes run side by side: one thread each, set before anything numerical is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 CARD = """
 study: {{name: small, folder: "{folder}/study"}}
@@ -57,11 +62,13 @@ def made_once(tmp_path_factory, request) -> Callable[[str, Callable[[Path], None
 @pytest.fixture(scope="session")
 def generate_once(made_once) -> Callable[..., Path]:
     """Return a function that makes a small generated file, once per test run."""
-    production = pytest.importorskip("pfnano_tag.generate.production")
-    pytest.importorskip("pythia8mc", reason="the extra `generate` is not installed")
+    for library in ("pythia8mc", "fastjet"):
+        pytest.importorskip(library, reason="the extra `generate` is not installed")
+    from pfnano_tag.generate.production import make_file
+    from pfnano_tag.generate.units import Unit
 
-    def generate(name: str, **settings: object) -> Path:
-        return made_once(name, lambda path: production.generate_file(path, **settings))
+    def generate(name: str, **settings: Any) -> Path:
+        return made_once(name, lambda path: make_file(Unit(**settings), path))
 
     return generate
 

@@ -33,7 +33,7 @@ def movable(batch: Batch, spec: InputSpec) -> dict[str, Tensor]:
     Returns
     -------
     dict of str to Tensor
-        bool masks in the shapes of ``batch.inputs``.
+        bool masks in the shapes of `batch.inputs`.
     """
     masks = {"jet": ~batch.jet_default_BF & _free(spec, "jet")}
     for name, group in batch.groups.items():
@@ -42,7 +42,7 @@ def movable(batch: Batch, spec: InputSpec) -> dict[str, Tensor]:
 
 
 def shifted(batch: Batch, shift: Values, allowed: Values) -> Batch:
-    """The batch with ``x + shift`` where allowed and x itself, bit for bit, elsewhere."""
+    """The batch with `x + shift` where allowed and x itself, bit for bit, elsewhere."""
     return moved(batch, {name: x + shift[name] for name, x in batch.inputs.items()}, allowed)
 
 
@@ -56,7 +56,7 @@ def moved(batch: Batch, values: Values, allowed: Values) -> Batch:
 def restrict(attacked: Batch, nominal: Batch, spec: InputSpec, impact: float) -> Batch:
     """Bound the change of every input to a fraction of its value, in the feature's own units.
 
-    Where ``|v' - v| > r |v|`` the value becomes ``v + r |v| sign(v' - v)`` (Stein et al., arXiv:2203.13890, code);
+    Where `|v' - v| > r |v|` the value becomes `v + r |v| sign(v' - v)` (Stein et al., arXiv:2203.13890, code);
     all other inputs keep their bits.
 
     Parameters

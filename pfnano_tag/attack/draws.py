@@ -27,7 +27,7 @@ _GRID = 1024.0
 
 
 def uniform(batch: Batch, seed: int) -> dict[str, Tensor]:
-    """Numbers in (0, 1), float32, in the shapes of ``batch.inputs``, a pure function of seed and jet."""
+    """Numbers in (0, 1), float32, in the shapes of `batch.inputs`, a pure function of seed and jet."""
     key_B = _key(batch, seed)
     out = {}
     for index, (name, x) in enumerate(batch.inputs.items()):
@@ -41,7 +41,7 @@ def uniform(batch: Batch, seed: int) -> dict[str, Tensor]:
 
 
 def normal(batch: Batch, seed: int) -> dict[str, Tensor]:
-    """Standard normal numbers, float32, in the shapes of ``batch.inputs``."""
+    """Standard normal numbers, float32, in the shapes of `batch.inputs`."""
     return {name: math.sqrt(2) * torch.erfinv(2 * u - 1) for name, u in uniform(batch, seed).items()}
 
 

@@ -19,7 +19,7 @@ AttackLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def input_gradient(module: nn.Module, batch: Batch, loss: AttackLoss = cross_entropy) -> dict[str, Tensor]:
-    """Gradient of the mean loss, without sample weights, for ``jet`` (B, F) and every group (B, N, F).
+    """Gradient of the mean loss, without sample weights, for `jet` (B, F) and every group (B, N, F).
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def input_gradient(module: nn.Module, batch: Batch, loss: AttackLoss = cross_ent
     Returns
     -------
     dict of str to Tensor
-        In the order and shapes of ``batch.inputs``; zero for inputs that the network does not use.
+        In the order and shapes of `batch.inputs`; zero for inputs that the network does not use.
     """
     with torch.enable_grad(), evaluating(module):
         inputs = {name: x.detach().requires_grad_() for name, x in batch.inputs.items()}

@@ -22,7 +22,7 @@ def pgd(
     loss: AttackLoss = cross_entropy,
     seed: int = 0,
 ) -> Batch:
-    """Raise the loss inside the box ``|x' - x| <= epsilon`` in several steps.
+    """Raise the loss inside the box `|x' - x| <= epsilon` in several steps.
 
     Parameters
     ----------

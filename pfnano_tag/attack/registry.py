@@ -49,11 +49,11 @@ def make(
     Parameters
     ----------
     attack : Attack
-        From section ``attacks``.
+        From section `attacks`.
     spec : InputSpec
         Inputs of the network: protected features, scaling.
     strength : float or None
-        Takes the place of ``attack.epsilon`` (scans).
+        Takes the place of `attack.epsilon` (scans).
     seed : int
         Of noise and random starts.
     loss : callable

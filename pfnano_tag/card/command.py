@@ -91,7 +91,7 @@ def main_of(parser: argparse.ArgumentParser, run: Callable[[Card, argparse.Names
     options = parser.parse_args()
 
     def step() -> int | None:
-        card = _look_at_card(options)
+        card = card_of(options)
         return EXIT_COMPLETE if card is None else run(card, options)
 
     sys.exit(exit_code_of(step, verbose=options.verbose))
@@ -123,8 +123,14 @@ def exit_code_of(step: Callable[[], int | None], verbose: bool = False) -> int:
         return EXIT_INCOMPLETE
 
 
-def _look_at_card(options: argparse.Namespace) -> Card | None:
-    """Read the card; None when it was only to be looked at."""
+def card_of(options: argparse.Namespace) -> Card | None:
+    """Read the card that the options name; with `--print-card`, print it and return None.
+
+    Raises
+    ------
+    CardError
+        When the card can't be read or has problems.
+    """
     from pfnano_tag.card.reading import read_card
 
     card = read_card(options.card, options.set)

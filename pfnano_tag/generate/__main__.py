@@ -8,18 +8,16 @@ At the end the cross sections are printed: copy them to the card's `datasets`.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pfnano_tag.card.command import add_card_options, add_dry_run, exit_code_of, parser_for
+from pfnano_tag.card.command import add_card_options, add_dry_run, card_of, exit_code_of, parser_for
 from pfnano_tag.errors import UserError
 
 if TYPE_CHECKING:
     from pfnano_tag.card.card import Card
 
-log = logging.getLogger("pfnano_tag.generate")
 _PROCESSES = ("ttbar", "qcd", "dy", "wjets")
 _SINGLE = ("process", "events", "seed", "data", "output", "pt_hat", "flat", "decays", "flavour")
 
@@ -47,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _report(sample: str, summary: dict[str, Any]) -> None:
-    """Prints what a user copies to the card."""
+    """Print what a user copies to the card."""
     print(
         f"{sample}: {summary['num_events']} events, {summary['num_jets']} jets, cross section "
         f"{summary['cross_section_pb']:.5g} +- {summary['cross_section_error_pb']:.2g} pb, "
@@ -56,9 +54,10 @@ def _report(sample: str, summary: dict[str, Any]) -> None:
 
 
 def run_single(options: argparse.Namespace) -> None:
-    """Makes one file."""
+    """Make one file."""
     from pfnano_tag.generate.processes import ProcessOptions
-    from pfnano_tag.generate.production import Unit, make_file
+    from pfnano_tag.generate.production import make_file
+    from pfnano_tag.generate.units import Unit
 
     if options.output is None:
         raise UserError("without a card the output is needed: -o FILE.root")
@@ -86,7 +85,7 @@ def run_single(options: argparse.Namespace) -> None:
 
 
 def run(card: Card, options: argparse.Namespace) -> None:
-    """Makes all samples of the card."""
+    """Make all samples of the card."""
     from pfnano_tag.generate.production import produce
     from pfnano_tag.generate.stage import units_of
 
@@ -106,22 +105,8 @@ def run(card: Card, options: argparse.Namespace) -> None:
         _report(name, sample)
 
 
-def run_card(options: argparse.Namespace) -> None:
-    """Reads the card, and prints it or makes its samples."""
-    from pfnano_tag.card.reading import read_card
-
-    card = read_card(options.card, options.set)
-    if options.print_card:
-        from pfnano_tag.card.showing import resolved_yaml
-
-        print(resolved_yaml(card), end="")
-        return
-    log.info("card %s, study %s", options.card, card.study.name)
-    run(card, options)
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Parses and runs; returns the exit code."""
+    """Parse and runs; returns the exit code."""
     options = parser().parse_args(arguments)
 
     def step() -> None:
@@ -133,7 +118,9 @@ def main(arguments: list[str] | None = None) -> int:
         given = [f"--{k.replace('_', '-')}" for k in _SINGLE if getattr(options, k) is not None]
         if given:
             raise UserError(f"{', '.join(given)}: only without a CARD; samples are in the card's generate section")
-        run_card(options)
+        card = card_of(options)
+        if card is not None:
+            run(card, options)
 
     return exit_code_of(step, verbose=options.verbose)
 

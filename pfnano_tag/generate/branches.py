@@ -136,7 +136,7 @@ TRUTH_COLLECTIONS: dict[str, dict[str, str]] = {
 
 
 def layout(mode: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Types of the scalar branches, and of each collection's fields, in a mode (``mc`` or ``data``)."""
+    """Types of the scalar branches, and of each collection's fields, in a mode (`mc` or `data`)."""
     collections = {k: dict(v) for k, v in COLLECTIONS.items()}
     if mode == "data":
         return dict(EVENT), collections
@@ -146,7 +146,7 @@ def layout(mode: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
 
 
 def rounded(values: Array, bits: int) -> Array:
-    """float32 with the mantissa rounded to ``bits`` bits (to nearest); infinities and NaN stay."""
+    """float32 with the mantissa rounded to `bits` bits (to nearest); infinities and NaN stay."""
     raw = np.asarray(values, np.float32).view(np.uint32)
     shift = 23 - bits
     half = np.uint32(1 << (shift - 1))

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import awkward as ak
@@ -9,21 +14,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfnano_tag.errors import MissingExtra
-from pfnano_tag.generate.ragged import Array, Table, merge, offsets_of, slices, wrapped
+from pfnano_tag.generate.ragged import Array, Table, merge, slices
+from pfnano_tag.nano.columns import offsets_of, wrapped
 
 RADIUS = 0.4
 GHOST_SCALE = 1e-18
 
 
+@cache
 def import_fastjet() -> Any:
-    """The ``fastjet`` module, or an error that says how to get it."""
+    """Return the `fastjet` module, or raise an error that says how to get it; its banner goes to stderr.
+
+    Raises
+    ------
+    MissingExtra
+        FastJet can't be imported.
+    """
     try:
         import fastjet
     except ImportError as error:
         raise MissingExtra(
             f"making jets needs fastjet, which can't be imported ({error}): pip install 'pfnano_tag[generate]'"
         ) from error
+    with _stdout_to_stderr():
+        # FastJet writes its licence and references from C++, once per process, to where our results belong
+        fastjet._swig.ClusterSequence.print_banner()
     return fastjet
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Send what C++ writes to stdout to stderr, at the level of file descriptors."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _momenta(table: Table, scale: float) -> Table:
@@ -40,11 +69,11 @@ def cluster(inputs: Table, ghosts: Table, min_pt: float) -> tuple[Table, NDArray
 
     Parameters
     ----------
-    inputs
+    inputs : Table
         pt, eta, phi [and mass] of what makes the jets.
-    ghosts
+    ghosts : Table
         pt, eta, phi of what is only assigned to jets (scaled by 1e-18).
-    min_pt
+    min_pt : float
         Jets below are dropped [GeV].
 
     Returns

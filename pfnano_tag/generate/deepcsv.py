@@ -1,4 +1,4 @@
-"""The ``Jet_DeepCSV_*`` variables, from tracks and vertices by their definitions.
+"""The `Jet_DeepCSV_*` variables, from tracks and vertices by their definitions.
 
 Selection as in CMSSW (RecoBTag/SecondaryVertex, RecoBTag/Combined): tracks with pt > 1 GeV, |d0| < 0.2 cm,
 |dz| < 17 cm, chi2 < 5, dR < 0.3, distance to the axis < 0.07 cm, decay length < 5 cm, sorted by falling 2D
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pfnano_tag.generate.ragged import Array, delta_r, positions, sums
+from pfnano_tag.generate.ragged import Array, delta_r, sums
 from pfnano_tag.generate.tracks import PION_MASS, momentum_variables
+from pfnano_tag.nano.columns import offsets_of, rank_in_list
 
 MISSING = -999.0
 NO_CHARM = -1.0
@@ -40,7 +41,7 @@ ABOVE_CHARM = ("Sip2dVal", "Sip2dSig", "Sip3dVal", "Sip3dSig")
 class JetTracks:
     """Selected tracks, sorted by jet and falling Sip2dSig.
 
-    ``jet`` is the flat jet row; ``columns`` hold pt, eta, phi and the variables of ``tracks``.
+    `jet` is the flat jet row; `columns` hold pt, eta, phi and the variables of `tracks`.
     """
 
     jet: NDArray[np.int64]
@@ -54,7 +55,7 @@ class JetTracks:
 
 
 def select_tracks(jet: Array, columns: dict[str, Array]) -> JetTracks:
-    """Applies the DeepCSV selection to the tracks of jets and sorts them."""
+    """Apply the DeepCSV selection to the tracks of jets and sort them."""
     c = columns
     keep = (c["pt"] > 1.0) & (np.abs(c["d0"]) < 0.2) & (np.abs(c["dz"]) < 17.0) & (c["trkChi2"] < 5.0)
     keep &= (c["DeltaR"] < 0.3) & (c["JetDistVal"] > -0.07) & (c["DecayLenVal"] < 5.0)
@@ -64,8 +65,8 @@ def select_tracks(jet: Array, columns: dict[str, Array]) -> JetTracks:
 
 
 def slots(values: Array, jet: Array, num_jets: int, number: int) -> list[Array]:
-    """The first ``number`` values of each jet, one array per slot, -999 where there are fewer."""
-    place = positions(np.bincount(jet, minlength=num_jets))
+    """The first `number` values of each jet, one array per slot, -999 where there are fewer."""
+    place = rank_in_list(offsets_of(np.bincount(jet, minlength=num_jets)))
     out = []
     for k in range(number):
         slot = np.full(num_jets, MISSING)
@@ -124,17 +125,17 @@ def deepcsv_variables(
     member_jet: Array,
     members: dict[str, Array],
 ) -> dict[str, Array]:
-    """All ``Jet_DeepCSV_*`` columns (names without that prefix), each ``[J]``.
+    """All `Jet_DeepCSV_*` columns (names without that prefix), each `[J]`.
 
     Parameters
     ----------
-    tracks
-        From ``select_tracks``.
-    jets
+    tracks : JetTracks
+        From `select_tracks`.
+    jets : dict[str, Array]
         eta, phi, raw_energy of the jets.
-    vertex_jet, vertices
+    vertex_jet, vertices : Array, dict[str, Array]
         Jet of each (jet, vertex) link, sorted by jet and falling dxySig, and the vertex columns there.
-    member_jet, members
+    member_jet, members : Array, dict[str, Array]
         Tracks of each jet's leading accepted vertex: jet; pt, eta, phi and the vertex direction
         (axis_eta, axis_phi).
     """
@@ -163,7 +164,7 @@ def deepcsv_variables(
 
 def _reconstructed(jet: Array, v: dict[str, Array], n: int) -> dict[str, Array]:
     """Variables of the leading accepted vertex of each jet."""
-    first = positions(np.bincount(jet, minlength=n)) == 0
+    first = rank_in_list(offsets_of(np.bincount(jet, minlength=n))) == 0
     names = {
         "flightDistance2dVal": "dxy",
         "flightDistance2dSig": "dxySig",

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pfnano_tag.generate.ragged import Array, Table, sums, wrapped
+from pfnano_tag.generate.ragged import Array, Table, sums
 from pfnano_tag.generate.response import Response
+from pfnano_tag.nano.columns import wrapped
 
 MASSES = {211: 0.13957, 11: 0.000511, 13: 0.10566}
 _CHARGED = (211, 321, 2212, 11, 13)
@@ -38,7 +39,7 @@ class PrimaryVertex:
 
 
 def reconstruct_vertex(particles: Table, rng: np.random.Generator) -> PrimaryVertex:
-    """Smears the primary vertex: 8 um (much charged pt) to 45 um (little) in x and y, 1.3 times that in z."""
+    """Smear the primary vertex: 8 um (much charged pt) to 45 um (little) in x and y, 1.3 times that in z."""
     good = np.isin(np.abs(particles["id"]), _CHARGED) & (particles["pt"] > 0.5)
     good &= (np.abs(particles["eta"]) < TRACKER_ETA) & (np.hypot(particles["vx"], particles["vy"]) < 0.1)
     good &= particles["source"] < 2
@@ -59,13 +60,13 @@ def quoted_errors(pt: Array, eta: Array, rng: np.random.Generator) -> tuple[Arra
 
 
 def impact_parameters(vx: Array, vy: Array, vz: Array, eta: Array, phi: Array) -> tuple[Array, Array]:
-    """Signed d0 and dz of straight lines through (vx, vy, vz), with CMS's sign convention (``dxy``)."""
+    """Signed d0 and dz of straight lines through (vx, vy, vz), with CMS's sign convention (`dxy`)."""
     c, s = np.cos(phi), np.sin(phi)
     return -vx * s + vy * c, vz - (vx * c + vy * s) * np.sinh(eta)
 
 
 def _smeared_tracks(t: dict[str, Array], shift: Array, response: Response, rng: np.random.Generator) -> None:
-    """Adds d0, dz, their errors and the track quality columns to the rows of tracks ``t``, in place."""
+    """Add d0, dz, their errors and the track quality columns to the rows of tracks `t`, in place."""
     n = len(t["pt"])
     radius = np.hypot(t["vx"], t["vy"])
     d0, dz = impact_parameters(
@@ -108,14 +109,14 @@ def detect(particles: Table, vertex: PrimaryVertex, response: Response, rng: np.
 
     Parameters
     ----------
-    particles
-        Stable particles with ``source`` (0 hard process, 1 underlying event, 2 pile-up).
+    particles : Table
+        Stable particles with `source` (0 hard process, 1 underlying event, 2 pile-up).
 
     Returns
     -------
     Table
-        pt, eta, phi, mass, charge, pdgId, the track columns (-1 or 0 defaults without track), ``track``
-        (bool), ``source``, ``prompt``, ``from_b``, ``from_c``, ``row``.
+        pt, eta, phi, mass, charge, pdgId, the track columns (-1 or 0 defaults without track), `track`
+        (bool), `source`, `prompt`, `from_b`, `from_c`, `row`.
     """
     p = particles.select(~np.isin(np.abs(particles["id"]), (12, 14, 16)))
     a, n = np.abs(p["id"]), len(p)
@@ -155,7 +156,7 @@ def _with_tracks(
     response: Response,
     rng: np.random.Generator,
 ) -> dict[str, Array]:
-    """Completes the candidates' columns: masses, charges, angles, and details of tracks."""
+    """Complete the candidates' columns: masses, charges, angles, and details of tracks."""
     pdg = np.abs(columns["pdgId"])
     columns["mass"] = np.where(found, np.select([pdg == k for k in MASSES], list(MASSES.values()), 0.0), 0.0)
     sign = np.where(np.isin(np.abs(c["id"]), (11, 13)), -1, 1) * np.sign(c["id"])

@@ -1,6 +1,6 @@
 """Pythia's event record as flat columns, and ancestry in it by pointer jumping.
 
-``mother1`` and the daughters are flat row numbers (-1: none); row 0 of an event is Pythia's "system" entry.
+`mother1` and the daughters are flat row numbers (-1: none); row 0 of an event is Pythia's "system" entry.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from pfnano_tag.generate.ragged import Array, Table, concatenate, offsets_of
+from pfnano_tag.generate.ragged import Array, Table, concatenate
+from pfnano_tag.nano.columns import offsets_of
 
 _INTEGERS = ("id", "status", "mother1", "daughter1", "daughter2")
 
 
 def read_batch(batch: ak.Array) -> tuple[Table, NDArray[np.float64]]:
-    """Record table and event weights from ``Pythia.nextBatch``.
+    """Record table and event weights from `Pythia.nextBatch`.
 
     Returns
     -------
@@ -25,7 +26,7 @@ def read_batch(batch: ak.Array) -> tuple[Table, NDArray[np.float64]]:
         Columns id, status, mother1, daughter1, daughter2 (int64; relations as flat rows, -1 for none),
         px, py, pz, e, m [GeV], vx, vy, vz: production vertex [cm] (0 where Pythia has none).
     weights
-        float64 ``[E]``.
+        float64 `[E]`.
     """
     fields = [*_INTEGERS, "p", "m", "vProd"]
     layout = ak.to_packed(batch.prt[fields]).layout
@@ -49,7 +50,7 @@ def read_batch(batch: ak.Array) -> tuple[Table, NDArray[np.float64]]:
 
 
 def concatenate_records(records: list[Table]) -> Table:
-    """Joins records one after the other; relations are shifted to the new rows."""
+    """Join records one after the other; relations are shifted to the new rows."""
     start = offsets_of(np.array([len(r) for r in records]))
     shifted = []
     for record, shift in zip(records, start[:-1], strict=True):
@@ -59,7 +60,7 @@ def concatenate_records(records: list[Table]) -> Table:
 
 
 def select_events(record: Table, keep: Array) -> Table:
-    """Events where ``keep`` (bool ``[E]``) is true; relations are renumbered."""
+    """Events where `keep` (bool `[E]`) is true; relations are renumbered."""
     row_keep = keep[record.event]
     new_row = np.cumsum(row_keep) - 1
     moved = {k: np.where(record[k] >= 0, new_row[record[k]], -1) for k in ("mother1", "daughter1", "daughter2")}
@@ -80,7 +81,7 @@ def is_hadron(pdg: Array) -> NDArray[np.bool_]:
 
 
 def has_quark(pdg: Array, quark: int) -> NDArray[np.bool_]:
-    """Hadrons whose heaviest quark digit is ``quark`` (4 or 5), as CMSSW's ``hasBottom`` and ``hasCharm``."""
+    """Hadrons whose heaviest quark digit is `quark` (4 or 5), as CMSSW's `hasBottom` and `hasCharm`."""
     _, _, hundreds, thousands = _digits(pdg)
     heavy = is_hadron(pdg) & ((hundreds == quark) | (thousands == quark))
     return np.asarray(heavy & ~has_quark(pdg, 5)) if quark == 4 else np.asarray(heavy)
@@ -93,7 +94,7 @@ def decay_mothers(record: Table) -> NDArray[np.int64]:
 
 
 def has_ancestor(rows: Array, mother: Array, flag: Array) -> NDArray[np.bool_]:
-    """Whether any ancestor of each of ``rows`` (itself excluded) along ``mother`` has ``flag``."""
+    """Whether any ancestor of each of `rows` (itself excluded) along `mother` has `flag`."""
     found = np.zeros(len(rows), np.bool_)
     active = np.flatnonzero(mother[rows] >= 0)
     current = mother[rows[active]]
@@ -106,7 +107,7 @@ def has_ancestor(rows: Array, mother: Array, flag: Array) -> NDArray[np.bool_]:
 
 
 def nearest_ancestor(rows: Array, mother: Array, flag: Array) -> NDArray[np.int64]:
-    """First ancestor of each of ``rows`` (itself excluded) along ``mother`` that has ``flag``; -1: none."""
+    """First ancestor of each of `rows` (itself excluded) along `mother` that has `flag`; -1: none."""
     found = np.full(len(rows), -1, np.int64)
     active = np.arange(len(rows))
     current = mother[rows]
@@ -120,7 +121,7 @@ def nearest_ancestor(rows: Array, mother: Array, flag: Array) -> NDArray[np.int6
 
 
 def last_copies(record: Table, flag: Array) -> NDArray[np.bool_]:
-    """Rows with ``flag`` none of whose decay products has ``flag`` (mixing and cascades: the last one)."""
+    """Rows with `flag` none of whose decay products has `flag` (mixing and cascades: the last one)."""
     mother = decay_mothers(record)
     has_daughter = np.zeros(len(record), np.bool_)
     has_daughter[mother[flag & (mother >= 0)]] = True
@@ -137,8 +138,8 @@ def kinematics(px: Array, py: Array, pz: Array) -> tuple[Array, Array, Array]:
 def stable_particles(record: Table) -> Table:
     """Final particles with |eta| < 5.2, neutrinos included.
 
-    Columns: id, pt, eta, phi, e, vx, vy, vz, ``prompt`` (no hadron ancestor; through a tau is prompt),
-    ``from_b``, ``from_c``, ``from_tau`` (ancestors by decay), ``row`` (flat row in the record).
+    Columns: id, pt, eta, phi, e, vx, vy, vz, `prompt` (no hadron ancestor; through a tau is prompt),
+    `from_b`, `from_c`, `from_tau` (ancestors by decay), `row` (flat row in the record).
     """
     rows = np.flatnonzero(record["status"] > 0)
     pt, eta, phi = kinematics(*(record[k][rows] for k in ("px", "py", "pz")))
@@ -159,7 +160,7 @@ def stable_particles(record: Table) -> Table:
 def ghosts(record: Table, partons: bool = True) -> Table:
     """Heavy hadrons (last copies) and partons before hadronisation, for ghost clustering.
 
-    Columns: pt, eta, phi, ``label``: 5 or 4 for b or c hadrons, 0 for partons; ``id``: PDG number.
+    Columns: pt, eta, phi, `label`: 5 or 4 for b or c hadrons, 0 for partons; `id`: PDG number.
     """
     pdg, status = record["id"], np.abs(record["status"])
     b, c = last_copies(record, has_quark(pdg, 5)), last_copies(record, has_quark(pdg, 4))

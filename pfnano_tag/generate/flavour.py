@@ -14,7 +14,7 @@ from pfnano_tag.generate.ragged import Array, Table
 
 
 def heavy_hadrons(ghosts: Table, jet: Array, num_jets: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of b and of c hadrons in each jet, two int64 ``[num_jets]``."""
+    """Numbers of b and of c hadrons in each jet, two int64 `[num_jets]`."""
     inside = jet >= 0
     b = np.bincount(jet[inside & (ghosts["label"] == 5)], minlength=num_jets)
     c = np.bincount(jet[inside & (ghosts["label"] == 4)], minlength=num_jets)
@@ -35,7 +35,7 @@ def _hardest(pt: Array, pdg: Array, jet: Array, num_jets: int) -> NDArray[np.int
 
 
 def parton_flavour(ghosts: Table, jet: Array, hadron: Array) -> NDArray[np.int64]:
-    """Signed PDG number of the jet's parton by the rules above, int64 ``[num_jets]``."""
+    """Signed PDG number of the jet's parton by the rules above, int64 `[num_jets]`."""
     n = len(hadron)
     parton = (ghosts["label"] == 0) & (jet >= 0)
     pt, pdg, of = ghosts["pt"][parton], ghosts["id"][parton], jet[parton]

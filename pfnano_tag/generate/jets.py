@@ -22,13 +22,13 @@ RESPONSE = (0.943, 0.865)
 class Jets:
     """Jets of a chunk with their links.
 
-    Attributes
+    Parameters
     ----------
-    table
+    table : Table
         Jets sorted by falling corrected pt.
-    link_jet, link_candidate
+    link_jet, link_candidate : NDArray[np.int64]
         Flat jet and candidate row of each link, sorted by jet, then candidate.
-    ghost_jet
+    ghost_jet : NDArray[np.int64]
         Flat jet row of each ghost (-1: none).
     """
 
@@ -43,7 +43,7 @@ def correction(raw_pt: Array, eta: Array, offset: Array) -> Array:
 
     Parameters
     ----------
-    offset
+    offset : Array
         Neutral pile-up pt per unit area [GeV].
     """
     inside = np.where(np.abs(eta) < 3.0, 1.0, 0.0)
@@ -53,11 +53,11 @@ def correction(raw_pt: Array, eta: Array, offset: Array) -> Array:
 
 
 def build_jets(candidates: Table, ghosts: Table, offset: Array) -> Jets:
-    """Clusters candidates, corrects, and keeps jets above 15 GeV.
+    """Cluster candidates, correct, and keep jets above 15 GeV.
 
     Parameters
     ----------
-    offset
+    offset : Array
         Neutral pile-up pt per unit area of each event [E].
     """
     raw, of_candidate, of_ghost = cluster(candidates, ghosts, _MIN_RAW_PT)
@@ -86,7 +86,7 @@ def build_jets(candidates: Table, ghosts: Table, offset: Array) -> Jets:
 
 
 def _described(jets: Table, candidates: Table, jet: Array, row: Array) -> Table:
-    """Adds constituent counts, energy fractions, and the identification bits."""
+    """Add constituent counts, energy fractions, and the identification bits."""
     n = len(jets)
     pdg = np.abs(candidates["pdgId"][row]).astype(np.int64)
     pt, eta = candidates["pt"][row], candidates["eta"][row]
@@ -127,7 +127,7 @@ def identification(eta: Array, c: dict[str, Array]) -> NDArray[np.int64]:
 def pileup_identification(jets: Table, beta: Array) -> tuple[Array, NDArray[np.int64]]:
     """Pile-up discriminant in [-1, 1] and bits 4 (loose), 2 (medium), 1 (tight).
 
-    From ``beta``, the share of the raw pt in tracks within 0.5 mm of the vertex; 1 and 7 beyond the tracker.
+    From `beta`, the share of the raw pt in tracks within 0.5 mm of the vertex; 1 and 7 beyond the tracker.
     """
     score = np.where(np.abs(jets["eta"]) < 2.5, 2.0 * np.clip(beta / 0.3, 0.0, 1.0) - 1.0, 1.0)
     bits = 4 * (score > -0.7) + 2 * (score > -0.5) + 1 * (score > -0.3)

@@ -15,7 +15,7 @@ from pfnano_tag.generate.tracks import significance_3d
 
 
 def select_leptons(candidates: Table, flavour: int, min_pt: float, max_eta: float) -> Table:
-    """Candidates with |pdgId| = ``flavour`` and a track, sorted by pt; ``cand``: flat candidate row."""
+    """Candidates with |pdgId| = `flavour` and a track, sorted by pt; `cand`: flat candidate row."""
     keep = (np.abs(candidates["pdgId"]) == flavour) & candidates["track"] & (candidates["pt"] > min_pt)
     keep &= np.abs(candidates["eta"]) < max_eta
     found = candidates.with_columns(cand=np.arange(len(candidates))).select(keep)
@@ -23,10 +23,10 @@ def select_leptons(candidates: Table, flavour: int, min_pt: float, max_eta: floa
 
 
 def isolation(leptons: Table, candidates: Table, offset: Array, radius: float) -> tuple[Array, Array]:
-    """Relative isolation (all, charged only) from candidates within ``radius``.
+    """Relative isolation (all, charged only) from candidates within `radius`.
 
     Charged candidates within 1 mm of the vertex, and neutral ones less the expected neutral pile-up
-    (``offset`` [GeV] per unit area and event) in the cone, not below zero.
+    (`offset` [GeV] per unit area and event) in the cone, not below zero.
     """
     i, j = pairs(leptons, candidates)
     dr = delta_r(leptons["eta"][i], leptons["phi"][i], candidates["eta"][j], candidates["phi"][j])
@@ -43,7 +43,7 @@ def isolation(leptons: Table, candidates: Table, offset: Array, radius: float) -
 
 
 def origin(leptons: Table, flavour: int) -> NDArray[np.int64]:
-    """``genPartFlav``: 1 prompt, 15 prompt tau, 5 b, 4 c, 3 light hadron, 0 not a lepton in truth."""
+    """`genPartFlav`: 1 prompt, 15 prompt tau, 5 b, 4 c, 3 light hadron, 0 not a lepton in truth."""
     true = np.abs(leptons["id"]) == flavour
     kinds = [~true, leptons["prompt"] & leptons["from_tau"], leptons["prompt"], leptons["from_b"], leptons["from_c"]]
     return np.select(kinds, [0, 15, 1, 5, 4], 3)
@@ -77,9 +77,9 @@ def muons(
 
     Parameters
     ----------
-    jet_of_candidate
+    jet_of_candidate : Array
         Local index of the jet each candidate is in (-1: none).
-    sigma
+    sigma : tuple[Array, Array]
         Uncertainty of the primary vertex in xy and z, two arrays [E].
     """
     m = select_leptons(candidates, 13, 3.0, 2.4)
@@ -104,7 +104,7 @@ def electrons(
     response: Response,
     rng: np.random.Generator,
 ) -> Table:
-    """Electrons with pt > 5 GeV, |eta| < 2.5; parameters as for ``muons``.
+    """Electrons with pt > 5 GeV, |eta| < 2.5; parameters as for `muons`.
 
     The multivariate working points contain isolation: electrons in jets rarely pass.
     """

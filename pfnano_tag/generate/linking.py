@@ -7,8 +7,9 @@ import numpy as np
 from pfnano_tag.generate import deepcsv
 from pfnano_tag.generate.jets import Jets
 from pfnano_tag.generate.probability import MAX_DELTA_R, jet_probability
-from pfnano_tag.generate.ragged import Array, Table, delta_r, pairs, positions, table_of, wrapped
+from pfnano_tag.generate.ragged import Array, Table, delta_r, pairs, table_of
 from pfnano_tag.generate.tracks import impact_variables, momentum_variables
+from pfnano_tag.nano.columns import grouped, offsets_of, rank_in_list, rows_of_lists, wrapped
 
 #: share of links whose btagSip3dSig is not a number, as in the real file
 NAN_SHARE = 0.001
@@ -72,7 +73,7 @@ def jet_vertices(jets: Table, found: Table, position: Array) -> tuple[Table, Tab
 
     Parameters
     ----------
-    position
+    position : Array
         Reconstructed primary vertex [E, 3], cm.
     """
     selected = found["dlenSig"] > SV_SIGNIFICANCE
@@ -127,11 +128,12 @@ def tag_variables(
     member_track: Array,
     member_vertex: Array,
 ) -> dict[str, Array]:
-    """``DeepCSV_*`` and ``Proba`` of all jets.
+    """`DeepCSV_*` and `Proba` of all jets.
 
     Parameters
     ----------
-    found, tracks, member_track, member_vertex
+    found, tracks : Table
+    member_track, member_vertex : Array
         Vertices, the tracks the finder used, and which track is in which vertex.
     """
     table = jets.table
@@ -142,7 +144,7 @@ def tag_variables(
     link_jet, vertex, distance = vertex_links(table, found)
     at = {k: found[k][vertex] for k in found.columns} | {"deltaR": distance}
     good = np.flatnonzero(deepcsv.good_vertex(at))
-    first = good[positions(np.bincount(link_jet[good], minlength=len(table))) == 0]
+    first = good[rank_in_list(offsets_of(np.bincount(link_jet[good], minlength=len(table)))) == 0]
     member_jet, members = _members(found, tracks, member_track, member_vertex, link_jet[first], vertex[first])
     plain = {k: table[k] for k in ("eta", "phi", "raw_energy")}
     variables = deepcsv.deepcsv_variables(selected, plain, link_jet, at, member_jet, members)
@@ -156,12 +158,9 @@ def _members(
     found: Table, tracks: Table, member_track: Array, member_vertex: Array, jet: Array, vertex: Array
 ) -> tuple[Array, dict[str, Array]]:
     """Tracks of the given (jet, vertex) pairs, with the vertex's flight direction."""
-    order = np.argsort(member_vertex, kind="stable")
-    member_track, counts = member_track[order], np.bincount(member_vertex, minlength=len(found))
-    start = np.cumsum(counts) - counts
-    picked = counts[vertex]
-    flat = np.repeat(start[vertex], picked) + positions(picked)
-    track, of = member_track[flat], np.repeat(vertex, picked)
+    order, offsets = grouped(member_vertex, len(found))
+    rows, picked = rows_of_lists(offsets, vertex)
+    track, of = member_track[order[rows]], np.repeat(vertex, np.diff(picked))
     flight = np.maximum(np.hypot(found["x"], found["y"]), 1e-9)
     axis = {"axis_eta": np.arcsinh(found["z"] / flight)[of], "axis_phi": np.arctan2(found["y"], found["x"])[of]}
-    return np.repeat(jet, picked), {k: tracks[k][track] for k in ("pt", "eta", "phi")} | axis
+    return np.repeat(jet, np.diff(picked)), {k: tracks[k][track] for k in ("pt", "eta", "phi")} | axis

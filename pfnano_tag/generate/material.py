@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pfnano_tag.generate.ragged import Array, Table, merge, table_of, wrapped
+from pfnano_tag.generate.ragged import Array, Table, merge, table_of
 from pfnano_tag.generate.response import Response
+from pfnano_tag.nano.columns import wrapped
 
 LAYERS = np.array([2.2, 2.9, 6.8, 10.9, 16.0])
 _LAYER_SHARE = np.array([0.10, 0.20, 0.22, 0.23, 0.25])
@@ -36,7 +37,7 @@ def _on_layer(parent: dict[str, Array], rng: np.random.Generator) -> tuple[dict[
 
 
 def _secondaries(parents: Table, point: dict[str, Array], fractions: Array, angles: Array, ids: Array) -> Table:
-    """Tracks from ``parents``: row k of fractions/angles/ids [parents, tracks] with a zero fraction is absent."""
+    """Tracks from `parents`: row k of fractions/angles/ids [parents, tracks] with a zero fraction is absent."""
     n, tracks = fractions.shape
     flat = fractions.ravel() > 0
     parent = np.repeat(np.arange(n), tracks)[flat]
@@ -53,7 +54,7 @@ def _secondaries(parents: Table, point: dict[str, Array], fractions: Array, angl
 
 
 def interact(particles: Table, response: Response, rng: np.random.Generator) -> Table:
-    """Applies nuclear interactions and conversions; returns the table with the parents replaced."""
+    """Apply nuclear interactions and conversions; return the table with the parents replaced."""
     a = np.abs(particles["id"])
     central = (particles["pt"] > 1.0) & (np.abs(particles["eta"]) < 2.5)
     chance = np.where(np.isin(a, (211, 321, 2212)), NUCLEAR, np.where(a == 22, CONVERSION, 0.0))

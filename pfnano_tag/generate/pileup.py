@@ -1,6 +1,6 @@
 """Pile-up that charged-hadron subtraction leaves: close-by vertices, unassociated tracks, neutral clusters.
 
-Pile-up vertices follow a Gaussian along the beam.  Charged candidates of those within ``WINDOW`` of the
+Pile-up vertices follow a Gaussian along the beam.  Charged candidates of those within `WINDOW` of the
 primary vertex can't be told apart and stay; of farther ones a small fraction stays with a large dz.  Neutral
 pile-up is a uniform density of soft clusters (abs(eta) < 3); its energy is what the jet energy correction's
 offset takes off again.
@@ -33,9 +33,9 @@ def charged_pileup(pool: Pool, interactions: Array, length: float, rng: np.rando
 
     Parameters
     ----------
-    interactions
-        Number of pile-up interactions, int64 ``[E]``.
-    length
+    interactions : Array
+        Number of pile-up interactions, int64 `[E]`.
+    length : float
         Gaussian length of the beam spot [cm].
     """
     share = 2 * WINDOW / (np.sqrt(4 * np.pi) * length)
@@ -76,6 +76,6 @@ def candidates_of(clusters: Table, like: Table) -> Table:
 
 
 def interactions_of(response: Response, events: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """True mean (``Pileup_nTrueInt``) and drawn number (``Pileup_nPU``) of interactions, each [E]."""
+    """True mean (`Pileup_nTrueInt`) and drawn number (`Pileup_nPU`) of interactions, each [E]."""
     mean = np.clip(rng.gamma(12.0, response.pileup / 12.0, events), 1.0, 90.0)
     return mean, rng.poisson(mean)

@@ -1,4 +1,4 @@
-"""Track-probability tagger (``Jet_Proba``), after CMSSW's JetProbabilityComputer.
+"""Track-probability tagger (`Jet_Proba`), after CMSSW's JetProbabilityComputer.
 
 Each selected track with a positive impact parameter gets the probability that a track from the primary
 vertex reaches its significance; P = prod(p), and with N tracks
@@ -37,9 +37,9 @@ def jet_probability(significance: Array, jet: Array, num_jets: int) -> Array:
 
     Parameters
     ----------
-    significance
+    significance : Array
         Signed 3D significances of the selected tracks; non-finite and negative ones are left out.
-    jet
+    jet : Array
         Jet number of each track.
     """
     positive = np.isfinite(significance) & (significance > 0)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pfnano_tag.card.generate import DECAYS, FLAVOURS
 from pfnano_tag.errors import MissingExtra, UserError
 
@@ -21,17 +23,17 @@ PROCESS_IDS = {"ttbar": 1, "qcd": 2, "dy": 3, "wjets": 4, "minbias": 9}
 class ProcessOptions:
     """What can be chosen about a hard process.
 
-    Attributes
+    Parameters
     ----------
-    pt_hat
+    pt_hat : tuple[float, float]
         Range of the hard scattering's transverse momentum [GeV]; (0, 0): the process's default,
         an upper end of 0: open.
-    flat
-        QCD only: weighted events, flat in pT-hat (``PhaseSpace:bias2Selection`` with power 4.5).
-    decays
-        One of ``DECAYS[process]``; empty: the first of them.
-    flavour
-        One of ``FLAVOURS[process]``: ``bb``, ``cc`` (QCD heavy-flavour production), ``charm`` (W+c).
+    flat : bool
+        QCD only: weighted events, flat in pT-hat (`PhaseSpace:bias2Selection` with power 4.5).
+    decays : str
+        One of `DECAYS[process]`; empty: the first of them.
+    flavour : str
+        One of `FLAVOURS[process]`: `bb`, `cc` (QCD heavy-flavour production), `charm` (W+c).
     """
 
     pt_hat: tuple[float, float] = (0.0, 0.0)
@@ -40,7 +42,7 @@ class ProcessOptions:
     flavour: str = "all"
 
     def check(self, process: str) -> None:
-        """Raises UserError when an option does not fit the process."""
+        """Raise UserError when an option does not fit the process."""
         if process not in DECAYS:
             raise UserError(f"unknown process {process!r}: one of {', '.join(DECAYS)} is expected")
         for key, value, allowed in (
@@ -100,7 +102,7 @@ def settings_of(process: str, options: ProcessOptions) -> list[str]:
 
 
 def import_pythia() -> Any:
-    """The ``pythia8mc`` module, or a UserError that says how to get it."""
+    """The `pythia8mc` module, or a UserError that says how to get it."""
     try:
         import pythia8mc
     except ImportError as error:
@@ -108,6 +110,11 @@ def import_pythia() -> Any:
             f"making events needs pythia8mc, which can't be imported ({error}): pip install 'pfnano_tag[generate]'"
         ) from error
     return pythia8mc
+
+
+def pythia_seed(sequence: np.random.SeedSequence) -> int:
+    """A seed in Pythia's range 1 to 900 000 000."""
+    return 1 + int(sequence.generate_state(1)[0]) % 899_999_999
 
 
 def make_pythia(lines: list[str], tune: tuple[str, ...], mpi: bool, seed: int) -> pythia8mc.Pythia:

@@ -1,23 +1,18 @@
-"""Units of production (sample, file index): seeds, files, workers, manifest, resume.
+"""Production of files: under a temporary name, in worker processes, resumed, with a manifest.
 
 The content of a file depends on its unit and the master seed alone: not on the other units, the number of
-workers, or who made the pool of minimum-bias events.  Events are made in chunks of 1000 with a random
-generator each.
+workers, or who made the pool of minimum-bias events.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import logging
-import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,112 +24,26 @@ from pfnano_tag.card.command import progress
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.errors import Incomplete, UserError
 from pfnano_tag.generate.clustering import import_fastjet
-from pfnano_tag.generate.event_record import concatenate_records, read_batch, select_events
-from pfnano_tag.generate.processes import PROCESS_IDS, ProcessOptions, import_pythia, make_pythia, settings_of
-from pfnano_tag.generate.ragged import Array, Table
+from pfnano_tag.generate.hard_events import HardEvents
+from pfnano_tag.generate.processes import PROCESS_IDS, import_pythia, pythia_seed
+from pfnano_tag.generate.ragged import Array
 from pfnano_tag.generate.response import response_of
 from pfnano_tag.generate.simulation import identity, simulate
 from pfnano_tag.generate.underlying_event import POOL_EVENTS, Pool, make_pool
+from pfnano_tag.generate.units import CHUNK, MODES, Unit, versions
 from pfnano_tag.generate.writing import FileWriter
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1000
-_MILLIBARN = 1e9  # in pb
-_MODES = ("mc", "data")
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One file to make.
-
-    Attributes
-    ----------
-    sample, index
-        Name of the sample and number of the file in it.
-    seed
-        Master seed of the production.
-    pool_events
-        Size of the pool of minimum-bias events.
-    """
-
-    process: str
-    events: int
-    seed: int
-    mode: str = "mc"
-    sample: str = ""
-    index: int = 0
-    options: ProcessOptions = field(default_factory=ProcessOptions)
-    underlying_event: str = "overlay"
-    compression: str = "zstd"
-    candidates: str = "jets"
-    pool_events: int = POOL_EVENTS
-
-    def check(self) -> None:
-        """Raises UserError on values that make no sense."""
-        self.options.check(self.process)
-        if self.mode not in _MODES:
-            raise UserError(f"mode is {self.mode!r}, expected mc or data")
-        if self.events < 1:
-            raise UserError(f"events is {self.events}, expected at least 1")
-        if self.underlying_event not in ("overlay", "pythia"):
-            raise UserError(f"underlying_event is {self.underlying_event!r}, expected overlay or pythia")
-
-    @property
-    def name(self) -> str:
-        """Name of the sample; the process where none is given."""
-        return self.sample or self.process
-
-    @property
-    def sample_number(self) -> int:
-        """A number from the name, which sets the events of data samples apart."""
-        return zlib.crc32(self.name.encode()) % 4096
-
-    def entropy(self) -> list[int]:
-        """Seed words: master, process, mode, index, sample."""
-        mode = _MODES.index(self.mode)
-        return [self.seed, PROCESS_IDS[self.process], mode, self.index, zlib.crc32(self.name.encode())]
-
-    def settings_hash(self) -> str:
-        """Of everything the content depends on."""
-        content = asdict(self) | {
-            "sample": self.name,
-            "response": asdict(response_of(self.mode)),
-            "chunk": CHUNK,
-            "versions": versions(),
-        }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-@cache
-def code_hash() -> str:
-    """sha256 over the generator's modules (comments and layout apart) that decide the content of files."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.name not in ("__init__.py", "__main__.py", "stage.py"):
-            digest.update(ast.dump(ast.parse(path.read_text(encoding="utf-8"))).encode())
-    return digest.hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the content: our code (as a hash) and the libraries."""
-    names = ("pythia8mc", "fastjet", "numpy", "uproot")
-    return {"code": code_hash()} | {name: version(name) for name in names}
-
-
-def _pythia_seed(sequence: np.random.SeedSequence) -> int:
-    """A seed in Pythia's range 1 to 900 000 000."""
-    return 1 + int(sequence.generate_state(1)[0]) % 899_999_999
-
 
 def pool_for(mode: str, seed: int, events: int = POOL_EVENTS) -> Pool:
     """The minimum-bias pool of a mode and master seed."""
-    sequence = np.random.SeedSequence([seed, PROCESS_IDS["minbias"], _MODES.index(mode)])
-    return make_pool(response_of(mode), _pythia_seed(sequence), events)
+    sequence = np.random.SeedSequence([seed, PROCESS_IDS["minbias"], MODES.index(mode)])
+    return make_pool(response_of(mode), pythia_seed(sequence), events)
 
 
 def cached_pool(folder: Path, mode: str, seed: int, events: int) -> Path:
-    """File of the pool in ``folder``, made if it is not there; its name holds what it depends on."""
+    """File of the pool in `folder`, made if it is not there; its name holds what it depends on."""
     content = json.dumps([seed, mode, asdict(response_of(mode)), events, versions()], sort_keys=True)
     path = folder / f"minbias_{mode}_{hashlib.sha256(content.encode()).hexdigest()[:12]}.npz"
     if not path.exists():
@@ -143,60 +52,14 @@ def cached_pool(folder: Path, mode: str, seed: int, events: int) -> Path:
     return path
 
 
-class _HardEvents:
-    """Chunks of accepted hard events from Pythia, and the efficiency of the filter."""
-
-    def __init__(self, unit: Unit, sequence: np.random.SeedSequence) -> None:
-        lines = settings_of(unit.process, unit.options)
-        mpi = unit.underlying_event == "pythia"
-        self._pythia = make_pythia(lines, response_of(unit.mode).tune, mpi, _pythia_seed(sequence))
-        self._charm = unit.process == "wjets" and unit.options.flavour == "charm"
-        self.tried = self.accepted = 0
-
-    def _batch(self, events: int) -> tuple[Table, Array]:
-        record, weights = read_batch(self._pythia.nextBatch(events))
-        self.tried += events
-        if not self._charm:
-            self.accepted += events
-            return record, weights
-        outgoing = (record["status"] == -23) & (np.abs(record["id"]) == 4)
-        keep = np.bincount(record.event[outgoing], minlength=events) > 0
-        self.accepted += int(keep.sum())
-        return select_events(record, keep), weights[keep]
-
-    def take(self, events: int) -> tuple[Table, Array]:
-        """The next ``events`` accepted events; with a filter the rest of the last batch is dropped."""
-        record, weights = self._batch(events)
-        records, parts = [record], [weights]
-        while sum(len(p) for p in parts) < events:
-            record, weights = self._batch(events)
-            records.append(record)
-            parts.append(weights)
-        weights = np.concatenate(parts)
-        keep = np.arange(len(weights)) < events
-        record = records[0] if len(records) == 1 else concatenate_records(records)
-        return (record, weights) if keep.all() else (select_events(record, keep), weights[keep])
-
-    def cross_section(self) -> tuple[float, float]:
-        """Cross section and its statistical error [pb], filter included."""
-        info = self._pythia.infoPython()
-        share = self.accepted / self.tried
-        return info.sigmaGen() * _MILLIBARN * share, info.sigmaErr() * _MILLIBARN * share
-
-
-def _chunks(unit: Unit) -> list[tuple[int, int]]:
-    """(start, number of events) of each chunk."""
-    return [(start, min(CHUNK, unit.events - start)) for start in range(0, unit.events, CHUNK)]
-
-
 def make_file(unit: Unit, path: str | Path, pool: Pool | None = None, show: bool = False) -> dict[str, Any]:
-    """Makes the file of a unit under a temporary name and renames it.
+    """Make the file of a unit under a temporary name and renames it.
 
     Parameters
     ----------
-    pool
+    pool : Pool or None
         Minimum-bias pool of the unit's mode and seed; made here where it is None.
-    show
+    show : bool
         Show a progress bar over chunks.
 
     Returns
@@ -209,10 +72,10 @@ def make_file(unit: Unit, path: str | Path, pool: Pool | None = None, show: bool
     import_pythia()
     if pool is None:
         pool = pool_for(unit.mode, unit.seed, unit.pool_events)
-    hard = _HardEvents(unit, np.random.SeedSequence(unit.entropy()))
-    chunks: Iterable[tuple[int, int]] = _chunks(unit)
+    hard = HardEvents(unit, np.random.SeedSequence(unit.entropy()))
+    chunks: Iterable[tuple[int, int]] = unit.chunks()
     if show:
-        chunks = progress(chunks, total=len(_chunks(unit)), description=unit.name, unit="chunk")
+        chunks = progress(chunks, total=len(unit.chunks()), description=unit.name, unit="chunk")
     with write_whole(path) as temporary:
         writer = FileWriter(temporary, unit.mode, unit.compression)
         totals = _Totals()
@@ -225,9 +88,9 @@ def make_file(unit: Unit, path: str | Path, pool: Pool | None = None, show: bool
 
 
 def _add_chunk(
-    unit: Unit, hard: _HardEvents, pool: Pool, writer: FileWriter, totals: _Totals, start: int, number: int
+    unit: Unit, hard: HardEvents, pool: Pool, writer: FileWriter, totals: _Totals, start: int, number: int
 ) -> None:
-    """Makes and writes one chunk."""
+    """Make and writes one chunk."""
     record, weights = hard.take(number)
     rng = np.random.default_rng(np.random.SeedSequence([*unit.entropy(), 1 + start // CHUNK]))
     chunk = simulate(
@@ -267,7 +130,7 @@ class _Totals:
         return np.unique(np.concatenate(self.pairs), axis=0)
 
     def runs(self, mode: str) -> dict[str, Array]:
-        """Columns of the ``Runs`` tree; data have only the run numbers."""
+        """Columns of the `Runs` tree; data have only the run numbers."""
         runs = {"run": np.unique(self.lumis()[:, 0]).astype(np.uint32)}
         if mode == "mc":
             runs["genEventCount"] = np.array([self.events], np.int64)
@@ -276,7 +139,7 @@ class _Totals:
         return runs
 
 
-def _summary(unit: Unit, hard: _HardEvents, totals: _Totals) -> dict[str, Any]:
+def _summary(unit: Unit, hard: HardEvents, totals: _Totals) -> dict[str, Any]:
     """Provenance of a file, as it comes back from JSON (tuples are lists)."""
     value, error = hard.cross_section()
     content = {
@@ -295,13 +158,6 @@ def _summary(unit: Unit, hard: _HardEvents, totals: _Totals) -> dict[str, Any]:
         "sumw2": totals.sumw2,
     }
     return dict(json.loads(json.dumps(content)))
-
-
-def generate_file(
-    path: str | Path, process: str = "ttbar", events: int = 1000, seed: int = 1, mode: str = "mc", **more: Any
-) -> dict[str, Any]:
-    """Makes one file; ``more`` are further fields of ``Unit``. Returns its provenance."""
-    return make_file(Unit(process=process, events=events, seed=seed, mode=mode, **more), path)
 
 
 def read_summary(path: str | Path) -> dict[str, Any] | None:
@@ -326,9 +182,9 @@ def _job(unit: Unit, path: Path, pool: Path) -> dict[str, Any]:
 
 
 def produce(units: list[Unit], folder: Path, workers: int) -> dict[str, Any]:
-    """Makes all units that are not complete yet, and the manifest.
+    """Make all units that are not complete yet, and the manifest.
 
-    Files are ``folder/<sample>/<sample>_<index>.root``, the manifest is ``folder/manifest.json``.  A file is
+    Files are `folder/<sample>/<sample>_<index>.root`, the manifest is `folder/manifest.json`.  A file is
     complete, and skipped, if its stored settings hash is the unit's.
 
     Raises
@@ -369,7 +225,7 @@ def _check_sample_numbers(units: list[Unit]) -> None:
 
 
 def _run(jobs: list[tuple[Unit, Path, Path]], workers: int) -> Iterator[tuple[Unit, dict[str, Any]]]:
-    """Runs jobs in fresh processes (or here, for one worker) and yields them as they end."""
+    """Run jobs in fresh processes (or here, for one worker) and yields them as they end."""
     if workers == 1 or len(jobs) < 2:
         for unit, path, pool in jobs:
             yield unit, _job(unit, path, pool)

@@ -1,6 +1,6 @@
 """Flat columns with event offsets, and the few operations on them that the generator needs.
 
-Shapes: ``n`` rows, ``E`` events; ``offsets`` is int64 ``[E + 1]``; ``event`` is int64 ``[n]``.
+Shapes: `n` rows, `E` events; `offsets` is int64 `[E + 1]`; `event` is int64 `[n]`.
 """
 
 from __future__ import annotations
@@ -13,30 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pfnano_tag.nano.columns import delta_phi, list_of_row, offsets_of, pairs_within, rank_in_list, rows_of_lists
+
 Array = NDArray[Any]
 
 
-def offsets_of(counts: Array) -> NDArray[np.int64]:
-    """Offsets ``[E + 1]`` of groups with ``counts`` rows each."""
-    out = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=out[1:])
-    return out
-
-
-def positions(counts: Array) -> NDArray[np.int64]:
-    """0, 1, ... within each group: flat int64 of length ``sum(counts)``."""
-    counts = np.asarray(counts, np.int64)
-    start = np.cumsum(counts) - counts
-    return np.arange(counts.sum(), dtype=np.int64) - np.repeat(start, counts)
-
-
 def slices(starts: Array, counts: Array) -> NDArray[np.int64]:
-    """Concatenated index ranges ``starts[i] ... starts[i] + counts[i] - 1``."""
-    return np.repeat(np.asarray(starts, np.int64), counts) + positions(counts)
+    """Concatenated index ranges `starts[i] ... starts[i] + counts[i] - 1`."""
+    return np.repeat(np.asarray(starts, np.int64), counts) + rank_in_list(offsets_of(counts))
 
 
 def sums(values: Array, group: Array, num_groups: int) -> NDArray[np.float64]:
-    """Sum of ``values`` by ``group`` index, float64 ``[num_groups]``."""
+    """Sum of `values` by `group` index, float64 `[num_groups]`."""
     return np.bincount(group, weights=np.asarray(values, np.float64), minlength=num_groups).astype(
         np.float64, copy=False
     )
@@ -44,7 +32,7 @@ def sums(values: Array, group: Array, num_groups: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of many events: ``columns`` (each of length n) and ``offsets`` int64 ``[E + 1]``."""
+    """Rows of many events: `columns` (each of length n) and `offsets` int64 `[E + 1]`."""
 
     columns: dict[str, Array]
     offsets: NDArray[np.int64]
@@ -62,30 +50,30 @@ class Table:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Rows per event, int64 ``[E]``."""
+        """Rows per event, int64 `[E]`."""
         return np.diff(self.offsets)
 
     @cached_property
     def event(self) -> NDArray[np.int64]:
-        """Event index of each row, int64 ``[n]``."""
-        return np.repeat(np.arange(self.num_events, dtype=np.int64), self.counts)
+        """Event index of each row, int64 `[n]`."""
+        return list_of_row(self.offsets)
 
     @cached_property
     def position(self) -> NDArray[np.int64]:
-        """Row number inside its event, int64 ``[n]``."""
-        return np.arange(len(self), dtype=np.int64) - self.offsets[self.event]
+        """Row number inside its event, int64 `[n]`."""
+        return rank_in_list(self.offsets)
 
     def select(self, keep: Array) -> Table:
-        """Rows where the boolean ``keep`` is true, in the same order."""
+        """Rows where the boolean `keep` is true, in the same order."""
         counts = np.bincount(self.event[keep], minlength=self.num_events)
         return Table({k: v[keep] for k, v in self.columns.items()}, offsets_of(counts))
 
     def order(self, *keys: Array) -> NDArray[np.int64]:
-        """Stable permutation that sorts by event, then by ``keys`` (the first key is the most important)."""
+        """Stable permutation that sorts by event, then by `keys` (the first key is the most important)."""
         return np.lexsort((*keys[::-1], self.event))
 
     def permute(self, order: Array) -> Table:
-        """Rows in another order; ``order`` must keep each row in its event."""
+        """Rows in another order; `order` must keep each row in its event."""
         return Table({k: v[order] for k, v in self.columns.items()}, self.offsets)
 
     def with_columns(self, **columns: Array) -> Table:
@@ -94,12 +82,12 @@ class Table:
 
 
 def table_of(event: Array, num_events: int, **columns: Array) -> Table:
-    """Table from rows that are already sorted by ``event``."""
+    """Table from rows that are already sorted by `event`."""
     return Table(columns, offsets_of(np.bincount(event, minlength=num_events)))
 
 
 def merge(tables: Sequence[Table]) -> Table:
-    """Joins tables event by event: in each event the rows of the first table, then of the second, ...
+    """Join tables event by event: in each event the rows of the first table, then of the second, ...
 
     Only the columns of the first table are kept; all tables must have them.
     """
@@ -126,44 +114,37 @@ def concatenate(tables: Sequence[Table]) -> Table:
 
 
 def sampled_events(table: Table, chosen: Array) -> Table:
-    """The events ``chosen`` (int64, repeats allowed) of a table, in that order."""
-    counts = table.counts[chosen]
-    rows = slices(table.offsets[chosen], counts)
-    return Table({k: v[rows] for k, v in table.columns.items()}, offsets_of(counts))
+    """The events `chosen` (int64, repeats allowed) of a table, in that order."""
+    rows, offsets = rows_of_lists(table.offsets, chosen)
+    return Table({k: v[rows] for k, v in table.columns.items()}, offsets)
 
 
 def regrouped(table: Table, per_group: Array) -> Table:
-    """Joins consecutive events: group g gets the next ``per_group[g]`` events of ``table``."""
+    """Join consecutive events: group g gets the next `per_group[g]` events of `table`."""
     bounds = offsets_of(per_group)
     return Table(table.columns, table.offsets[bounds])
 
 
 def pairs(left: Table, right: Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """All (row of left, row of right) combinations inside each event, as two flat index arrays."""
-    counts = right.counts[left.event]
-    i = np.repeat(np.arange(len(left), dtype=np.int64), counts)
-    return i, slices(right.offsets[:-1][left.event], counts)
-
-
-def wrapped(angle: Array) -> Array:
-    """Angle brought into [-pi, pi)."""
-    return np.asarray((angle + np.pi) % (2 * np.pi) - np.pi)
+    i, j, _ = pairs_within(left.offsets, right.offsets)
+    return i, j
 
 
 def delta_r(eta1: Array, phi1: Array, eta2: Array, phi2: Array) -> Array:
     """Distance in (eta, phi)."""
-    return np.hypot(eta1 - eta2, wrapped(phi1 - phi2))
+    return np.hypot(eta1 - eta2, delta_phi(phi1, phi2))
 
 
 def nearest(left: Table, right: Table, radius: float) -> tuple[NDArray[np.int64], Array]:
-    """For each row of ``left`` the closest row of ``right`` in the same event within ``radius`` in (eta, phi).
+    """For each row of `left` the closest row of `right` in the same event within `radius` in (eta, phi).
 
     Returns
     -------
     index
-        int64 ``[len(left)]``, flat row of ``right``, -1 where there is none.
+        int64 `[len(left)]`, flat row of `right`, -1 where there is none.
     distance
-        float64 ``[len(left)]``, infinity where there is none.
+        float64 `[len(left)]`, infinity where there is none.
     """
     i, j = pairs(left, right)
     dr = delta_r(left["eta"][i], left["phi"][i], right["eta"][j], right["phi"][j])

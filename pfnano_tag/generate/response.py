@@ -101,5 +101,5 @@ DATA = Response(
 
 
 def response_of(mode: str) -> Response:
-    """The response of a mode, ``"mc"`` or ``"data"``."""
+    """The response of a mode, `"mc"` or `"data"`."""
     return {"mc": SIMULATION, "data": DATA}[mode]

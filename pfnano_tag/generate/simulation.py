@@ -12,9 +12,10 @@ from pfnano_tag.generate.detector import PrimaryVertex, detect, reconstruct_vert
 from pfnano_tag.generate.jets import Jets, build_jets, match
 from pfnano_tag.generate.linking import jet_candidates, jet_vertices, tag_variables
 from pfnano_tag.generate.material import interact
-from pfnano_tag.generate.ragged import Array, Table, merge, offsets_of
+from pfnano_tag.generate.ragged import Array, Table, merge
 from pfnano_tag.generate.response import Response
 from pfnano_tag.generate.underlying_event import POWER, Pool, draw
+from pfnano_tag.nano.columns import offsets_of
 
 DATA_RUNS = (297047, 299329, 302030, 304911)
 
@@ -50,8 +51,8 @@ def _all_particles(
 class Seen:
     """What the detector saw of a chunk, before jets are made.
 
-    ``interactions`` and ``mean_pileup`` are [E]; ``offset`` [E] is the neutral pile-up pt per unit area;
-    ``position`` [E, 3] is the reconstructed primary vertex in the detector [cm].
+    `interactions` and `mean_pileup` are [E]; `offset` [E] is the neutral pile-up pt per unit area;
+    `position` [E, 3] is the reconstructed primary vertex in the detector [cm].
     """
 
     particles: Table
@@ -100,11 +101,11 @@ def simulate(
 
     Parameters
     ----------
-    record, weights
-        From ``event_record.read_batch``.
-    pool
-        Minimum-bias events for pile-up and, with ``overlay``, the underlying event.
-    all_candidates
+    record, weights : Table, Array
+        From `event_record.read_batch`.
+    pool : Pool
+        Minimum-bias events for pile-up and, with `overlay`, the underlying event.
+    all_candidates : bool
         Store all candidates in PFCands, not only those in jets.
     """
     seen = see(record, pool, overlay, response, rng)
@@ -197,7 +198,7 @@ def _lepton_indices(jets: Table, muons: Table, electrons: Table) -> dict[str, Ar
 def _add_truth(
     scalars: dict[str, Array], tables: dict[str, Table], record: Table, weights: Array, seen: Seen, jets: Jets
 ) -> None:
-    """Adds generator-level columns and collections, in place."""
+    """Add generator-level columns and collections, in place."""
     gen_part, local = truth.gen_particles(record)
     gen_jet = truth.gen_jets(seen.particles, seen.ghosts)
     b, c = flavour.heavy_hadrons(seen.ghosts, jets.ghost_jet, len(jets.table))
@@ -239,9 +240,9 @@ def identity(
 
     Parameters
     ----------
-    sample_number
+    sample_number : int
         A number below 4096 that the samples of a production share with no other.
-    start
+    start : int
         First event of the chunk in its file.
     """
     number = start + np.arange(events, dtype=np.uint64)

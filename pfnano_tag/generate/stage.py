@@ -1,4 +1,4 @@
-"""From the card's ``generate`` section to units of production."""
+"""From the card's `generate` section to units of production."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pfnano_tag.errors import UserError
 from pfnano_tag.generate.processes import ProcessOptions
-from pfnano_tag.generate.production import Unit
+from pfnano_tag.generate.units import Unit
 
 if TYPE_CHECKING:
     from pfnano_tag.card.card import Card
@@ -18,8 +18,8 @@ def units_of(card: Card, changes: dict[str, Any] | None = None) -> list[Unit]:
 
     Parameters
     ----------
-    changes
-        Fields of ``Unit`` that the command line overrides.
+    changes : dict[str, Any] or None
+        Fields of `Unit` that the command line overrides.
 
     Raises
     ------

@@ -65,7 +65,7 @@ def impact_variables(
 
     Parameters
     ----------
-    sigma_xy, sigma_z
+    sigma_xy, sigma_z : Array
         Uncertainty of the primary vertex [cm].
 
     Notes

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pfnano_tag.generate.ragged import Array, Table, sums, wrapped
+from pfnano_tag.generate.ragged import Array, Table, sums
+from pfnano_tag.nano.columns import wrapped
 
 #: pt thresholds of the paths [GeV]: (leading, second) of two like leptons, (muon, electron), one lepton
 DIMUON = (
@@ -37,7 +38,7 @@ FILTERS = (
 
 
 def path_names() -> list[str]:
-    """All trigger branches that the generator writes, without ``HLT_``."""
+    """All trigger branches that the generator writes, without `HLT_`."""
     jets = [f"PFJet{pt}" for pt in JET]
     return [*DIMUON, *DIELECTRON, *MUON_ELECTRON, *SINGLE_MUON, *SINGLE_ELECTRON, *jets, BTAG_MU]
 
@@ -59,9 +60,9 @@ def _mass(leptons: Table, chosen: Array) -> Array:
 
 
 def decisions(muons: Table, electrons: Table, jets: Table) -> dict[str, NDArray[np.bool_]]:
-    """Trigger bits [E] by branch name without ``HLT_``.
+    """Trigger bits [E] by branch name without `HLT_`.
 
-    Each lepton fires with the mode's efficiency (column ``hlt``) above its threshold; jet paths are not
+    Each lepton fires with the mode's efficiency (column `hlt`) above its threshold; jet paths are not
     prescaled, neither in simulation nor in data.
     """
     loose = muons["hlt"] & (muons["pfRelIso04_all"] < 0.4)
@@ -110,7 +111,7 @@ def missing_momentum(
 
 
 def filters(events: int, rng: np.random.Generator) -> dict[str, NDArray[np.bool_]]:
-    """Event filters [E] by name without ``Flag_``: each good in 99.95 %, ``METFilters`` is their AND."""
+    """Event filters [E] by name without `Flag_`: each good in 99.95 %, `METFilters` is their AND."""
     out = {name: rng.random(events) < 0.9995 for name in FILTERS[:-1]}
     out["METFilters"] = np.logical_and.reduce(list(out.values()))
     return out

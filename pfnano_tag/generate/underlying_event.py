@@ -1,10 +1,10 @@
 """Underlying event and pile-up from a pool of minimum-bias events.
 
 Pythia's multiparton interactions (MPI) take four fifths of the time of a hard event.  With
-``underlying_event: overlay`` the hard process is made without them, and one minimum-bias event from a pool
+`underlying_event: overlay` the hard process is made without them, and one minimum-bias event from a pool
 is laid over it.  A hard scattering picks proton collisions in proportion to their matter overlap, that is to
 their expected number of scatterings n; so pool events are drawn with probability proportional to
-``n ** POWER``.  POWER = 1 would be exact for a Poisson number at fixed impact parameter, were one of the n
+`n ** POWER`.  POWER = 1 would be exact for a Poisson number at fixed impact parameter, were one of the n
 scatterings taken away again; POWER = 0.70 reproduces the charged multiplicity of full MPI events.
 
 What MPI add to a hard event, charged particles with abs(eta) < 2.5 (1500 events each, Monash):
@@ -40,8 +40,9 @@ from numpy.typing import NDArray
 from pfnano_tag.card.output import write_whole
 from pfnano_tag.generate.event_record import ghosts, read_batch, stable_particles
 from pfnano_tag.generate.processes import make_pythia
-from pfnano_tag.generate.ragged import Array, Table, concatenate, regrouped, sampled_events, wrapped
+from pfnano_tag.generate.ragged import Array, Table, concatenate, regrouped, sampled_events
 from pfnano_tag.generate.response import Response
+from pfnano_tag.nano.columns import wrapped
 
 POWER = 0.70
 POOL_EVENTS = 1000
@@ -57,7 +58,7 @@ class Pool:
     scatterings: NDArray[np.int64]
 
     def save(self, path: Path) -> None:
-        """Writes the pool as a compressed .npz, whole or not at all."""
+        """Write the pool as a compressed .npz, whole or not at all."""
         arrays = {"scatterings": self.scatterings}
         for name, table in (("particles", self.particles), ("ghosts", self.ghosts)):
             arrays[f"{name}/offsets"] = table.offsets
@@ -67,7 +68,7 @@ class Pool:
 
     @classmethod
     def load(cls, path: Path) -> Pool:
-        """Reads a saved pool."""
+        """Read a saved pool."""
         with np.load(path, allow_pickle=False) as stored:
             tables = {}
             for name in ("particles", "ghosts"):
@@ -78,7 +79,7 @@ class Pool:
 
 
 def make_pool(response: Response, seed: int, events: int = POOL_EVENTS) -> Pool:
-    """Runs Pythia's non-diffractive events with the response's tune."""
+    """Run Pythia's non-diffractive events with the response's tune."""
     pythia = make_pythia(["SoftQCD:nonDiffractive=on"], response.tune, mpi=True, seed=seed)
     particles, heavy, scatterings = [], [], []
     for start in range(0, events, _BATCH):
@@ -92,7 +93,7 @@ def make_pool(response: Response, seed: int, events: int = POOL_EVENTS) -> Pool:
 
 
 def _turned(table: Table, angle: Array, mirror: Array) -> Table:
-    """Events rotated by ``angle`` [E] around the beam and reflected in z where ``mirror`` [E] is -1."""
+    """Events rotated by `angle` [E] around the beam and reflected in z where `mirror` [E] is -1."""
     turn, sign = angle[table.event], mirror[table.event]
     moved = {"phi": wrapped(table["phi"] + turn), "eta": table["eta"] * sign}
     if "vx" in table.columns:
@@ -106,7 +107,7 @@ def _turned(table: Table, angle: Array, mirror: Array) -> Table:
 def draw(
     pool: Pool, per_event: Array, rng: np.random.Generator, power: float
 ) -> tuple[Table, Table, NDArray[np.int64]]:
-    """Draws ``per_event`` [E] pool events for each event, weighted by scatterings ** power.
+    """Draw `per_event` [E] pool events for each event, weighted by scatterings ** power.
 
     Returns
     -------

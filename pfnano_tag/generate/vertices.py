@@ -48,9 +48,9 @@ def fit(tracks: Table, rows: Array, vertex: Array, weight: Array, num_vertices: 
 
     Parameters
     ----------
-    tracks
+    tracks : Table
         Columns d0, dz, d0Err, dzErr, eta, phi.
-    rows, vertex, weight
+    rows, vertex, weight : Array
         Track row, vertex number and weight of each track in a vertex.
     """
     a, b = design(tracks["eta"][rows], tracks["phi"][rows])
@@ -85,7 +85,7 @@ def significance(position: Array, covariance: Array, transverse: bool = False) -
 
 
 def usable_tracks(candidates: Table, sigma_xy: Array, sigma_z: Array, rng: np.random.Generator) -> Table:
-    """Tracks that the finder looks at, with their 3D significance ``sig``; ``cand``: flat candidate row.
+    """Tracks that the finder looks at, with their 3D significance `sig`; `cand`: flat candidate row.
 
     pt > 0.8 GeV and dz within 0.6 cm.  Tracks with d0 beyond 0.3 cm or without hits in the first two layers
     mostly fail the finder's hit requirements (this keeps far V0s at their observed rate).
@@ -141,9 +141,9 @@ def find_vertices(tracks: Table, pv_covariance: Array) -> tuple[Table, Array, Ar
 
     Parameters
     ----------
-    tracks
-        From ``usable_tracks``.
-    pv_covariance
+    tracks : Table
+        From `usable_tracks`.
+    pv_covariance : Array
         Of the primary vertex [E, 3, 3].
 
     Returns
@@ -152,7 +152,7 @@ def find_vertices(tracks: Table, pv_covariance: Array) -> tuple[Table, Array, Ar
         Columns x, y, z (relative to the primary vertex), dlen, dlenSig, dxy, dxySig, chi2, ndof, ntracks,
         pt, eta, phi, mass, energy, pAngle.
     member_track, member_vertex
-        Track rows (of ``tracks``) and the flat vertex row they belong to.
+        Track rows (of `tracks`) and the flat vertex row they belong to.
     """
     seeds = seed_pairs(tracks, pv_covariance)
     used = np.zeros(len(tracks), np.bool_)
@@ -180,14 +180,14 @@ def find_vertices(tracks: Table, pv_covariance: Array) -> tuple[Table, Array, Ar
 
 
 def thinned(found: Table, member_track: Array, member_vertex: Array, keep: Array) -> tuple[Table, Array, Array]:
-    """Vertices (as from ``find_vertices``) where ``keep`` is true, with their tracks renumbered."""
+    """Vertices (as from `find_vertices`) where `keep` is true, with their tracks renumbered."""
     renumber = np.cumsum(keep) - 1
     inside = keep[member_vertex]
     return found.select(keep), member_track[inside], renumber[member_vertex[inside]]
 
 
 def _grow(best: Table, tracks: Table, used: Array, pv_covariance: Array) -> tuple[dict[str, Array], Array, Array]:
-    """Collects tracks around each seed and fits adaptively; returns vertex columns and the tracks in them."""
+    """Collect tracks around each seed and fit adaptively; return vertex columns and the tracks in them."""
     n = len(best)
     event = best.event
     free = tracks.with_columns(track=np.arange(len(tracks))).select(~used & (tracks["sig"] > 1.0))
@@ -218,7 +218,7 @@ def _grow(best: Table, tracks: Table, used: Array, pv_covariance: Array) -> tupl
 def _describe(
     tracks: Table, rows: Array, vertex: Array, weight: Array, chi2: Array, result: Fit, pv_covariance: Array
 ) -> dict[str, Array]:
-    """Columns of fitted vertices, and ``good``: at least two tracks and a flight distance worth keeping."""
+    """Columns of fitted vertices, and `good`: at least two tracks and a flight distance worth keeping."""
     n = len(result.position)
     px, py, pz = (sums(p[rows], vertex, n) for p in momenta(tracks))
     p = tracks["pt"][rows] * np.cosh(tracks["eta"][rows])
@@ -260,7 +260,7 @@ def _describe(
 def _assemble(
     found: list[dict[str, Array]], member_track: list[Array], member_vertex: list[Array], num_events: int
 ) -> tuple[Table, Array, Array]:
-    """Sorts the rounds' vertices by event and renumbers their tracks' vertex."""
+    """Sort the rounds' vertices by event and renumber their tracks' vertex."""
     if not found:
         names = COLUMNS
         none = np.zeros(0, np.int64)

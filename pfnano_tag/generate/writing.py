@@ -25,16 +25,16 @@ def _jagged(table: Table, fields: dict[str, Array]) -> ak.Array:
 
 
 class FileWriter:
-    """Writes chunks of events to a new file.
+    """Write chunks of events to a new file.
 
     Parameters
     ----------
-    path
+    path : Path
         Where to write (the caller renames).
-    mode
-        ``mc`` or ``data``: which branches there are.
-    compression
-        A key of ``COMPRESSIONS``.
+    mode : str
+        `mc` or `data`: which branches there are.
+    compression : str
+        A key of `COMPRESSIONS`.
     """
 
     def __init__(self, path: Path, mode: str, compression: str) -> None:
@@ -57,7 +57,7 @@ class FileWriter:
         self._hash = hashlib.sha256()
 
     def add(self, scalars: dict[str, Array], tables: dict[str, Table]) -> None:
-        """Appends one chunk: scalar columns [E], and one table per collection."""
+        """Append one chunk: scalar columns [E], and one table per collection."""
         data: dict[str, Any] = {}
         for name, dtype in self.scalars.items():
             data[name] = stored(name, scalars[name], dtype)
@@ -76,14 +76,14 @@ class FileWriter:
         return self._hash.hexdigest()
 
     def close(self, run_lumis: Array, runs: dict[str, Array], provenance: dict[str, Any]) -> None:
-        """Writes LuminosityBlocks, Runs and the provenance (TObjString, JSON), and closes the file.
+        """Write LuminosityBlocks, Runs and the provenance (TObjString, JSON), and closes the file.
 
         Parameters
         ----------
-        run_lumis
+        run_lumis : Array
             Unique (run, luminosityBlock) pairs [n, 2].
-        runs
-            Columns of ``Runs``.
+        runs : dict[str, Array]
+            Columns of `Runs`.
         """
         lumis = {"run": run_lumis[:, 0].astype(np.uint32), "luminosityBlock": run_lumis[:, 1].astype(np.uint32)}
         self._file.mktree("LuminosityBlocks", {k: v.dtype for k, v in lumis.items()}).extend(lumis)

@@ -1,6 +1,6 @@
 """What a trained network is: its checkpoint carries everything that is needed to use it.
 
-A checkpoint is two files: ``epoch_0001.safetensors`` (weights) and ``epoch_0001.json`` (everything else: inputs
+A checkpoint is two files: `epoch_0001.safetensors` (weights) and `epoch_0001.json` (everything else: inputs
 with their order, placeholders, transforms and scaling; classes; architecture and arguments; how it was trained).
 The JSON file is written last and names the hash of the weights, so a checkpoint is whole or it is none. Nothing
 in it is ever executed: no pickle.
@@ -177,8 +177,8 @@ def find_checkpoint(where: Card | Path, model: str) -> Path:
     where : Card or Path
         The card, or the folder that holds one folder per model.
     model : str
-        ``name`` or ``name:best`` (best validation loss), ``name:12`` (epoch), ``name:last``, or a path ending in
-        ``.json``.
+        `name` or `name:best` (best validation loss), `name:12` (epoch), `name:last`, or a path ending in
+        `.json`.
 
     Raises
     ------

@@ -37,11 +37,11 @@ def predict(
     tagger : Tagger
         Network with its inputs.
     flat : FlatInputs
-        Inputs made by ``conversion.to_inputs`` with the tagger's input specification.
+        Inputs made by `conversion.to_inputs` with the tagger's input specification.
     batch_size : int
         Most jets at once; long jets come in smaller batches. The result does not depend on it (to 1e-6).
     attack : callable or None
-        Distorts each batch first (``attack.registry.make``).
+        Distorts each batch first (`attack.registry.make`).
     label : Tensor or None
         int64 (J,), true classes for the attack; without, it takes the most probable class.
     watch : callable or None

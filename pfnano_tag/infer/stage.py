@@ -29,9 +29,7 @@ NO_SCORE = np.float32(-1.0)
 TREE, COLLECTION = "Friends", "Jet"
 
 
-def run(
-    card: Card, file: str, models: Sequence[str] | None, output: str | Path, acceptance: bool = False
-) -> None:
+def run(card: Card, file: str, models: Sequence[str] | None, output: str | Path, acceptance: bool = False) -> None:
     """Write the friend tree of a file.
 
     Parameters

@@ -28,7 +28,7 @@ class GroupInputs:
     default_NF : Tensor
         bool, True where a value is a placeholder.
     offsets : Tensor
-        int64, (J + 1,); jet j owns rows ``offsets[j]:offsets[j + 1]``.
+        int64, (J + 1,); jet j owns rows `offsets[j]:offsets[j + 1]`.
     vectors_N4 : Tensor or None
         float32 four-vectors px, py, pz, E [GeV].
     """
@@ -44,7 +44,7 @@ class GroupInputs:
         return self.offsets.diff()
 
     def select(self, indices: Tensor) -> GroupInputs:
-        """Constituents of the given jets, in the given order (``indices`` int64)."""
+        """Constituents of the given jets, in the given order (`indices` int64)."""
         rows, counts = _rows_of(self.offsets, indices)
         offsets = torch.zeros(len(indices) + 1, dtype=torch.int64)
         torch.cumsum(counts, 0, out=offsets[1:])
@@ -157,7 +157,7 @@ class Batch:
 
     @property
     def inputs(self) -> dict[str, Tensor]:
-        """What an attack may move: ``jet`` (B, F) and each group's x (B, N, F)."""
+        """What an attack may move: `jet` (B, F) and each group's x (B, N, F)."""
         return {"jet": self.jet_BF} | {name: group.x_BNF for name, group in self.groups.items()}
 
     def with_inputs(self, jet_BF: Tensor, x: dict[str, Tensor]) -> Batch:
@@ -213,7 +213,7 @@ def bucketed(
 ) -> list[Tensor]:
     """Batches of jets of similar length; every jet is in exactly one batch.
 
-    Jets are shuffled (with a generator), cut into pools of ``pool`` batches, sorted by length inside a pool and
+    Jets are shuffled (with a generator), cut into pools of `pool` batches, sorted by length inside a pool and
     cut into batches, whose order is shuffled again: random enough for training, with hardly any padding.
 
     Parameters
@@ -242,7 +242,7 @@ def bucketed(
 
 
 def shuffled(count: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-    """Random batches of ``count`` jets; every jet is in exactly one batch, the last one may be smaller."""
+    """Random batches of `count` jets; every jet is in exactly one batch, the last one may be smaller."""
     return [part for part in torch.randperm(count, generator=generator).split(batch_size) if len(part)]
 
 

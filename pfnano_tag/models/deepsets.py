@@ -24,7 +24,7 @@ class DeepSetsConfig:
     Attributes
     ----------
     features : dict of str to int
-        Number of features per group; ``jet`` holds the jet features.
+        Number of features per group; `jet` holds the jet features.
     classes : int
         Output nodes.
     phi : tuple of int
@@ -34,7 +34,7 @@ class DeepSetsConfig:
     norm : bool
         Layer norm after each linear layer.
     dropout : float
-        Dropout probability in ``rho``.
+        Dropout probability in `rho`.
     activation : str
         relu, gelu or silu.
     """
@@ -49,9 +49,9 @@ class DeepSetsConfig:
 
 
 class DeepSets(nn.Module):
-    """``rho([jet, sum phi_g(x), mean phi_g(x) for each group g])`` -> logits.
+    """`rho([jet, sum phi_g(x), mean phi_g(x) for each group g])` -> logits.
 
-    ``phi`` runs on real constituents only; a group without any pools to zero.
+    `phi` runs on real constituents only; a group without any pools to zero.
     """
 
     needs_vectors: ClassVar[bool] = False
@@ -80,7 +80,7 @@ class DeepSets(nn.Module):
         mask: dict[str, Tensor],
         vectors: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """Logits (B, K); ``vectors`` are not used."""
+        """Logits (B, K); `vectors` are not used."""
         pooled = [jet_BF]
         for name, phi in self.phi.items():
             pooled += self._pool(phi, x[name], mask[name])

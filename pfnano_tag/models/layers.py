@@ -33,7 +33,7 @@ def dense_stack(width_in: int, widths: Sequence[int], activation: str, norm: boo
 
 
 def scatter_rows(rows_TD: Tensor, slots_T: Tensor, size: int) -> Tensor:
-    """Place rows at the given slots of a zero matrix of ``size`` rows; its gradient is a plain gather."""
+    """Place rows at the given slots of a zero matrix of `size` rows; its gradient is a plain gather."""
     return rows_TD.new_zeros(size, rows_TD.shape[1]).index_copy(0, slots_T, rows_TD)
 
 
@@ -48,7 +48,7 @@ def pack_slots(mask_BN: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
     Returns
     -------
     slots : list of Tensor
-        For each group the slots in the flattened (B * L) sequence, in the order of ``x_BNF[mask_BN]``.
+        For each group the slots in the flattened (B * L) sequence, in the order of `x_BNF[mask_BN]`.
     mask_BL : Tensor
         bool; L is the longest jet's number of tokens, at least 1.
     """

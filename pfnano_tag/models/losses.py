@@ -15,7 +15,7 @@ Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def weighted_mean(loss_B: Tensor, weight_B: Tensor | None = None) -> Tensor:
-    """``sum(w l) / sum(w)``; the plain mean without weights, zero if all weights are zero.
+    """`sum(w l) / sum(w)`; the plain mean without weights, zero if all weights are zero.
 
     The normalisation to the sum of weights (not to the number of jets) is that of the adversarial-training
     papers' code (arXiv:2203.13890): a batch's step does not depend on its mix of flavours.
@@ -47,7 +47,7 @@ def focal(
     gamma: float = 2.0,
     alpha_K: Tensor | None = None,
 ) -> Tensor:
-    """Focal loss ``alpha (1 - p)^gamma (-ln p)`` with p the probability of the true class (arXiv:1708.02002).
+    """Focal loss `alpha (1 - p)^gamma (-ln p)` with p the probability of the true class (arXiv:1708.02002).
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class CrossEntropy(nn.Module):
 
 
 class Focal(nn.Module):
-    """:func:`focal` as a module; ``alpha`` is one factor per class."""
+    """:func:`focal` as a module; `alpha` is one factor per class."""
 
     def __init__(self, gamma: float = 2.0, alpha: tuple[float, ...] | None = None) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ class ParticleTransformerConfig:
     Attributes
     ----------
     features : dict of str to int
-        Number of features per group; ``jet`` holds the jet features.
+        Number of features per group; `jet` holds the jet features.
     classes : int
         Output nodes.
     embed : tuple of int
@@ -72,7 +72,7 @@ class ParticleTransformerConfig:
 class AttentionBlock(nn.Module):
     """Pre-norm attention and feed-forward with the extra norms and scales of NormFormer.
 
-    The output is ``x + norm(attention(norm(x)))`` followed by ``w * x + fc2(norm(act(fc1(norm(x)))))``.
+    The output is `x + norm(attention(norm(x)))` followed by `w * x + fc2(norm(act(fc1(norm(x)))))`.
     """
 
     def __init__(self, width: int, heads: int, expansion: int, dropout: float, activation: str) -> None:
@@ -169,7 +169,7 @@ class ParticleTransformer(nn.Module):
         mask: dict[str, Tensor],
         vectors: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """Logits (B, K); ``vectors`` are needed when the pair embedding is on."""
+        """Logits (B, K); `vectors` are needed when the pair embedding is on."""
         slots, mask_BL = pack_slots([mask[name] for name in self.embed])
         tokens_BLD = self._pack([embed(x[name][mask[name]]) for name, embed in self.embed.items()], slots, mask_BL)
         padding = padding_bias(mask_BL, tokens_BLD.dtype)

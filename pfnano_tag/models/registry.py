@@ -42,7 +42,7 @@ def build(architecture: str, arguments: dict[str, Any], features: dict[str, int]
     arguments : dict
         Sizes as in the card; what is left out has the configuration's default.
     features : dict of str to int
-        Number of features per group, ``jet`` included.
+        Number of features per group, `jet` included.
     classes : int
         Number of outputs.
 

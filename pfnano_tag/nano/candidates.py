@@ -33,14 +33,14 @@ class Content:
     vector : dict of ndarray of float32 [n]
         Four-vector [GeV].
     offsets : ndarray of int64 [jets + 1]
-    no_track : ndarray of bool [n]
-        Where track features have no value.
+    absent : dict of ndarray of bool [n]
+        By what a feature `needs`: where that is not there.
     """
 
     features: list[tuple[Feature, Array]]
     vector: dict[str, NDArray[np.float32]]
     offsets: Index
-    no_track: NDArray[np.bool_]
+    absent: dict[str, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,10 @@ def read(links: Linked, group: str, features: Sequence[Feature], status: Mapping
     found = Candidates(links, rows[kept], found.nearest_vertex[kept])
     makers = _CHARGED if group == "charged" else _NEUTRAL
     values = [(f, _values(f, found, makers, status[f.id])) for f in features]
-    no_track = ~found.has_track if group == "charged" else np.zeros(len(kept), dtype=np.bool_)
-    return Content(values, found.vector(), offsets, no_track)
+    absent = {"vertex": found.nearest_vertex >= NEAREST_VERTEX}
+    if group == "charged":
+        absent["track"] = ~found.has_track
+    return Content(values, found.vector(), offsets, absent)
 
 
 class Candidates:

@@ -115,6 +115,11 @@ def least_per_list(values: NDArray[np.floating], offsets: Index, empty: float) -
     return least
 
 
+def wrapped(angle: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return angles brought into [-pi, pi)."""
+    return np.asarray((angle + np.pi) % (2 * np.pi) - np.pi)
+
+
 def delta_phi(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return first - second in [-pi, pi)."""
-    return (first - second + np.pi) % (2 * np.pi) - np.pi
+    return wrapped(first - second)

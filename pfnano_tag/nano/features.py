@@ -115,10 +115,7 @@ class _Collected:
         self.non_finite: dict[str, int] = {}
 
     def add(self, group: str, content: candidates.Content) -> None:
-        columns = {
-            f.name: self.bound(f, values, content.no_track if f.needs_track else None)
-            for f, values in content.features
-        }
+        columns = {f.name: self.bound(f, values, content.absent.get(f.needs)) for f, values in content.features}
         self.groups[group] = ConstituentTable({**columns, **content.vector}, content.offsets)
 
     def bound(

@@ -72,8 +72,9 @@ class Feature:
         Never attacked: integers, flags, puppi weight, track chi2.
     integer : bool
         Whether values are whole numbers.
-    needs_track : bool
-        Whether the feature has no value without a track (`PFCands_d0Err > 0`).
+    needs : str
+        What must be there for the feature to have a value: `track` (`PFCands_d0Err > 0`), `vertex` (a secondary
+        vertex within 0.4), or nothing.
     """
 
     group: Group
@@ -90,7 +91,7 @@ class Feature:
     transform: str = "none"
     protected: bool = False
     integer: bool = False
-    needs_track: bool = False
+    needs: Literal["", "track", "vertex"] = ""
 
     @property
     def id(self) -> str:
@@ -114,17 +115,17 @@ def _charged() -> list[Feature]:
         feature("trackPPar", "GeV", r"track $p_{par}$", (100, 0, 300), derived=kinematics, low=-1e5, high=1e5, transform="log"),
         feature("trackDeltaR", "", r"$\Delta R$(track, jet)", (100, 0, 0.4), derived=kinematics, low=-5, high=5),
         feature("trackPParRatio", "", r"track $p_{par}/p$", (100, 0, 1), read=link("btagPParRatio"), derived=track, low=-10, high=100),
-        feature("trackSip2dVal", "cm", r"signed $IP_{2D}$", (100, -0.2, 0.5), derived=track, low=-1, high=70, transform="log100", needs_track=True),
-        feature("trackSip2dSig", "", r"signed $IP_{2D}$ significance", (100, -1, 50), derived=track, low=-1, high=4e4, transform="log", needs_track=True),
-        feature("trackSip3dVal", "cm", r"signed $IP_{3D}$", (100, -0.2, 0.5), read=link("btagSip3dVal"), derived=track, low=-1, high=1e5, transform="log100", needs_track=True),
-        feature("trackSip3dSig", "", r"signed $IP_{3D}$ significance", (100, -1, 50), read=link("btagSip3dSig"), derived=track, low=-1, high=4e4, transform="log", needs_track=True),
-        feature("trackJetDistVal", "cm", "distance(track, jet axis)", (100, -0.2, 0), read=link("btagJetDistVal"), derived=track, low=-20, high=1, transform="log100", needs_track=True),
+        feature("trackSip2dVal", "cm", r"signed $IP_{2D}$", (100, -0.2, 0.5), derived=track, low=-1, high=70, transform="log100", needs="track"),
+        feature("trackSip2dSig", "", r"signed $IP_{2D}$ significance", (100, -1, 50), derived=track, low=-1, high=4e4, transform="log", needs="track"),
+        feature("trackSip3dVal", "cm", r"signed $IP_{3D}$", (100, -0.2, 0.5), read=link("btagSip3dVal"), derived=track, low=-1, high=1e5, transform="log100", needs="track"),
+        feature("trackSip3dSig", "", r"signed $IP_{3D}$ significance", (100, -1, 50), read=link("btagSip3dSig"), derived=track, low=-1, high=4e4, transform="log", needs="track"),
+        feature("trackJetDistVal", "cm", "distance(track, jet axis)", (100, -0.2, 0), read=link("btagJetDistVal"), derived=track, low=-20, high=1, transform="log100", needs="track"),
         feature("ptrel", "", r"$p_T/p_T^{jet} - 1$", (100, -1, 0), derived=kinematics, low=-1, high=0),
-        feature("drminsv", "", r"min. $\Delta R$(cand., SV) $-$ 0.4", (100, -0.4, 0), derived=(*kinematics, *SV_DIRECTION), low=-0.4, high=0),
+        feature("drminsv", "", r"min. $\Delta R$(cand., SV) $-$ 0.4", (100, -0.4, 0), derived=(*kinematics, *SV_DIRECTION), low=-0.4, high=0, needs="vertex"),
         feature("VTX_ass", "", "vertex association quality", (8, 0, 8), read=(*kinematics, "PFCands_pvAssocQuality"), protected=True, integer=True),
         feature("puppiw", "", "PUPPI weight", (50, 0, 1), read=(*kinematics, "PFCands_puppiWeight"), protected=True),
-        feature("chi2", "", r"track $\chi^2$/ndf", (50, 0, 50), read=(*kinematics, "PFCands_d0Err", "PFCands_trkChi2"), default=-1, replacement=-1, low=-1, high=300, transform="log", protected=True, needs_track=True),
-        feature("quality", "", "track quality mask", (8, 0, 8), read=(*kinematics, "PFCands_d0Err", "PFCands_trkQuality"), default=1, replacement=1, protected=True, integer=True, needs_track=True),
+        feature("chi2", "", r"track $\chi^2$/ndf", (50, 0, 50), read=(*kinematics, "PFCands_d0Err", "PFCands_trkChi2"), default=-1, replacement=-1, low=-1, high=300, transform="log", protected=True, needs="track"),
+        feature("quality", "", "track quality mask", (8, 0, 8), read=(*kinematics, "PFCands_d0Err", "PFCands_trkQuality"), default=1, replacement=1, protected=True, integer=True, needs="track"),
     ]  # fmt: skip
 
 
@@ -139,7 +140,7 @@ def _neutral() -> list[Feature]:
         feature("deltaR", r"$\Delta R$(cand., jet) $-$ 0.6", (100, -0.6, 0), derived=CANDIDATES, low=-0.6, high=0),
         feature("isGamma", "is a photon", (2, 0, 2), derived=(*CANDIDATES, "PFCands_pdgId"), protected=True, integer=True),
         feature("HadFrac", "hadronic calorimeter fraction", (50, 0, 1)),
-        feature("drminsv", r"min. $\Delta R$(cand., SV) $-$ 0.4", (100, -0.4, 0), derived=(*CANDIDATES, *SV_DIRECTION), low=-0.4, high=0),
+        feature("drminsv", r"min. $\Delta R$(cand., SV) $-$ 0.4", (100, -0.4, 0), derived=(*CANDIDATES, *SV_DIRECTION), low=-0.4, high=0, needs="vertex"),
         feature("puppiw", "PUPPI weight", (50, 0, 1), read=(*CANDIDATES, "PFCands_puppiWeight"), protected=True),
     ]  # fmt: skip
 

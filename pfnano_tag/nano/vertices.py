@@ -60,7 +60,7 @@ def read(
     values = [(f, _values(f, chunk, jets, link, jet, derived, status[f.id])) for f in features]
     offsets = offsets_of(np.minimum(np.diff(all_offsets), cap))
     vector = _vector(chunk, jets, link, jet, eta_rel, phi_rel)
-    return Content(values, vector, offsets, np.zeros(len(link), dtype=np.bool_))
+    return Content(values, vector, offsets, {})
 
 
 def _values(

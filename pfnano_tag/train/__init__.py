@@ -1,8 +1,8 @@
 """Training of the card's networks.
 
-Reads: the card, ``prepared.json``, the PFNano files of the datasets with role ``train``.
-Writes: ``models/NAME/``: a checkpoint per epoch (``epoch_0001.safetensors`` and ``.json``), ``best.json`` (lowest
-validation loss), ``metrics.jsonl``, ``optimizer.pt`` (to go on from).
+Reads: the card, `prepared.json`, the PFNano files of the datasets with role `train`.
+Writes: `models/NAME/`: a checkpoint per epoch (`epoch_0001.safetensors` and `.json`), `best.json` (lowest
+validation loss), `metrics.jsonl`, `optimizer.pt` (to go on from).
 Guarantees: every training jet exactly once per epoch; the same seed and threads give the same weights; a run that
 was stopped and resumed ends with the bits of one that was not.
 """

@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class Interruption:
-    """Context in which SIGTERM sets ``asked`` instead of ending the process.
+    """Context in which SIGTERM sets `asked` instead of ending the process.
 
     Only the main thread can install signal handlers; elsewhere the context does nothing.
     """

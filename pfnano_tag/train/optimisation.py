@@ -47,7 +47,7 @@ def rate_factor(schedule: str, step: int, steps_per_epoch: int, epochs: int) -> 
     Parameters
     ----------
     schedule : str
-        ``constant``, ``inverse``, ``cosine`` or ``one_cycle``.
+        `constant`, `inverse`, `cosine` or `one_cycle`.
     step : int
         Steps done before this one, over all epochs.
     steps_per_epoch, epochs : int

@@ -1,6 +1,6 @@
 """What a training leaves in a model's folder besides checkpoints, and how it goes on from there.
 
-``optimizer.pt`` is written after the epoch's checkpoint and before ``metrics.jsonl`` and ``best.json``; the epoch it
+`optimizer.pt` is written after the epoch's checkpoint and before `metrics.jsonl` and `best.json`; the epoch it
 names is the one a resumed training starts behind. Whatever a kill leaves beyond it is made again, bit for bit.
 """
 
@@ -66,7 +66,7 @@ def load_state(folder: Path) -> dict[str, Any]:
 
 
 def read_metrics(folder: Path, last_epoch: int) -> list[Metrics]:
-    """Metrics of the epochs up to ``last_epoch``, ascending.
+    """Metrics of the epochs up to `last_epoch`, ascending.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def read_metrics(folder: Path, last_epoch: int) -> list[Metrics]:
 
 
 def write_metrics(folder: Path, history: list[Metrics]) -> None:
-    """Write ``metrics.jsonl`` (one line per epoch) and ``best.json`` (lowest validation loss, first of equals)."""
+    """Write `metrics.jsonl` (one line per epoch) and `best.json` (lowest validation loss, first of equals)."""
     with write_whole(folder / "metrics.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
     best = best_of(history)

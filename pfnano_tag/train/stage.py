@@ -29,7 +29,7 @@ def run(card: Card, models: Sequence[str] | None = None, resume: bool = False, o
     card : Card
         The study's card.
     models : sequence of str, optional
-        Names of section ``models``; all when not given.
+        Names of section `models`; all when not given.
     resume : bool
         Go on behind the last finished epoch of models that have one.
     overwrite : bool
@@ -38,7 +38,7 @@ def run(card: Card, models: Sequence[str] | None = None, resume: bool = False, o
     Raises
     ------
     OutputError
-        When a model is trained already and neither ``resume`` nor ``overwrite`` is set.
+        When a model is trained already and neither `resume` nor `overwrite` is set.
     UserError
         When the card, the prepared study, a checkpoint or the jets don't allow a training.
     Incomplete

@@ -37,7 +37,7 @@ def validate(
     Returns
     -------
     dict
-        ``validation_loss``, ``validation_accuracy``, and ``auc_NAME`` per watched discriminant (None where a
+        `validation_loss`, `validation_accuracy`, and `auc_NAME` per watched discriminant (None where a
         class is absent).
     """
     logits_JK = _logits(module, jets, len(classes), batch_size)

@@ -20,9 +20,9 @@ def weight_column(tables: WeightTables, table: JetTable, label: NDArray[np.integ
     Parameters
     ----------
     tables : WeightTables
-        Of the study, made by ``prepare``.
+        Of the study, made by `prepare`.
     table : JetTable
-        Jets, with columns ``pt`` [GeV] and ``eta``.
+        Jets, with columns `pt` [GeV] and `eta`.
     label : ndarray of int
         Class index per jet.
 

@@ -48,7 +48,7 @@ class Recipe:
     classes : tuple of str
         Flavour classes in the order of the outputs.
     settings : Training
-        Section ``training`` with the model's overrides.
+        Section `training` with the model's overrides.
     attack : Attack or None
         Adversarial training: every batch is replaced by its attacked image.
     seed : int
@@ -142,7 +142,7 @@ class Trainer:
         write_metrics(folder, self.history)
 
     def run(self, interruption: Interruption) -> None:
-        """Train until the last epoch, or until the validation loss has not improved for ``patience`` epochs.
+        """Train until the last epoch, or until the validation loss has not improved for `patience` epochs.
 
         Raises
         ------
@@ -234,7 +234,7 @@ class Trainer:
         return self.epochs_done - best_of(self.history)["epoch"] >= patience
 
     def _record(self, metrics: Metrics, rate: float) -> None:
-        """Checkpoint, state to resume from, metrics: in this order (see ``record``)."""
+        """Checkpoint, state to resume from, metrics: in this order (see `record`)."""
         self.history.append(metrics)
         recipe = self.recipe
         save_checkpoint(

@@ -10,9 +10,10 @@ from pfnano_tag.card import generate as section
 from pfnano_tag.errors import UserError
 from pfnano_tag.generate import __main__ as command
 from pfnano_tag.generate.processes import _DECAYS, _HARD, PROCESS_IDS, ProcessOptions, settings_of
-from pfnano_tag.generate.production import Unit, make_file, pool_for, produce, read_summary
+from pfnano_tag.generate.production import make_file, pool_for, produce, read_summary
 from pfnano_tag.generate.simulation import identity
 from pfnano_tag.generate.underlying_event import Pool
+from pfnano_tag.generate.units import Unit
 
 
 @pytest.fixture(scope="module")

@@ -182,6 +182,16 @@ def test_no_track_details_are_defaults(real):
     assert (table.column("charged/trackEtaRel")[default] != 0).all()
 
 
+def test_no_vertex_nearby_is_a_default_at_the_bound(real):
+    chunk, mask = whole(real)
+    table = read_jets(chunk, IDS, mask, CAPS, 0.95)
+    for group in ("charged", "neutral"):
+        values, default = table.column(f"{group}/drminsv"), table.default_mask(f"{group}/drminsv")
+        assert set(values[default]) == {0}
+        assert (values[~default] < 0).all()
+        assert 0 < default.mean() < 1
+
+
 def test_chunks_give_the_same_jets(real):
     chunk, mask = whole(real)
     one = read_jets(chunk, IDS, mask, CAPS, 0.95)
