@@ -46,6 +46,15 @@ train_all() {
   models_of "${card[@]}" | xargs -P 2 -I '{}' python -m pfnano_tag.train "${card[@]}" --model '{}' --resume
 }
 
+# Both look at the test split only: side by side. The attack takes some of its jets: a curve needs no more.
+evaluate_and_attack() {
+  python -m pfnano_tag.attack "${card[@]}" --jets 20000 &
+  local attack="$!" code=0
+  python -m pfnano_tag.evaluate "${card[@]}" || code=$?
+  wait "$attack" || code=$?
+  return "$code"
+}
+
 analyze_all() {
   python -m pfnano_tag.submit jobs "${card[@]}" --stage analyze --backend local --processes 2
 }
@@ -56,16 +65,15 @@ source "$here/activate.sh"
 step generate python -m pfnano_tag.generate "${card[@]}"
 step prepare python -m pfnano_tag.prepare "${card[@]}"
 step train train_all
-step evaluate python -m pfnano_tag.evaluate "${card[@]}"
-step attack python -m pfnano_tag.attack "${card[@]}"
+step evaluate+attack evaluate_and_attack
 step analyze analyze_all
 step compare python -m pfnano_tag.compare "${card[@]}"
 
 echo
 printf '%s\n' "${steps[@]}" | LC_ALL=C awk '
-  BEGIN { printf "%-10s %10s %10s\n", "step", "CPU [s]", "wall [s]" }
-  { printf "%-10s %10.1f %10.1f\n", $1, $3 + $4, $2; cpu += $3 + $4; wall += $2 }
-  END { printf "%-10s %10.1f %10.1f\n", "all", cpu, wall }'
+  BEGIN { printf "%-16s %10s %10s\n", "step", "CPU [s]", "wall [s]" }
+  { printf "%-16s %10.1f %10.1f\n", $1, $3 + $4, $2; cpu += $3 + $4; wall += $2 }
+  END { printf "%-16s %10.1f %10.1f\n", "all", cpu, wall }'
 echo
 cat "$folder/comparison/table.md"
 echo

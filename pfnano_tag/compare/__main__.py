@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pfnano_tag.card.command import add_dry_run, main_of, parser_for
+from pfnano_tag.card.command import add_dry_run, main_of, parser_for, positive
 
 if TYPE_CHECKING:
     from pfnano_tag.card.card import Card
@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     made = parser_for("compare", __doc__)
     made.add_argument(
-        "--workers", type=_positive, metavar="N", help="processes that draw pictures [default: one per core]"
+        "--workers", type=positive, metavar="N", help="processes that draw pictures [default: one per core]"
     )
     add_dry_run(made)
     return made
@@ -35,14 +35,6 @@ def run(card: Card, options: argparse.Namespace) -> None:
         print(stage.plan(card))
         return
     stage.run(card, options.workers, report=print)
-
-
-def _positive(text: str) -> int:
-    """Return a number of processes."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number of processes: 1 or more")
-    return number
 
 
 if __name__ == "__main__":

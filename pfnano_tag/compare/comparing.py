@@ -25,7 +25,7 @@ from pfnano_tag.compare.verdicts import Subject
 class Findings:
     """What the comparison finds, variable by variable.
 
-    Attributes
+    Parameters
     ----------
     discriminants, others : dict
         Agreement by subject, in bins of equal simulated yield (discriminants), or in the plot's bins.

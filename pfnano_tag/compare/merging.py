@@ -115,7 +115,7 @@ class Merger:
     found : sequence of DatasetJobs
         From `find_jobs`.
 
-    Attributes
+    Parameters
     ----------
     jobs : dict
         Jobs by name of the dataset.

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from pfnano_tag.analyze.result import NO_MODEL, NOMINAL, Array, Category, Variable
-from pfnano_tag.card.card import Card
 from pfnano_tag.compare.agreement import Agreement
 from pfnano_tag.compare.merging import Rows, total
 
@@ -96,15 +95,6 @@ class Words:
     def warning(self) -> str:
         """What is missing; empty when complete."""
         return f"INCOMPLETE: {'; '.join(self.short)}" if self.short else ""
-
-
-def sample_text(card: Card) -> str:
-    """Return what the analyzed files are: made by `generate` in this study, or the study's name."""
-    made = (card.folder / "generated").absolute()
-    patterns = [pattern for dataset in card.datasets_for("analyze") for pattern in card.patterns(dataset)]
-    if all("://" not in pattern and Path(pattern).absolute().is_relative_to(made) for pattern in patterns):
-        return "pfnano_tag generated sample"
-    return f"pfnano_tag, {card.study.name}"
 
 
 def visible(kind: str, content: Array) -> Array:

@@ -13,13 +13,13 @@ from typing import Any
 from pfnano_tag.analyze.result import NOMINAL
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.command import progress
-from pfnano_tag.card.folder import bind
+from pfnano_tag.card.folder import bind, sample_text
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.compare.agreement import LEAST_EXPECTED, Agreement
 from pfnano_tag.compare.comparing import Findings, compare_all
 from pfnano_tag.compare.merging import Merger, find_jobs, refuse_stale
 from pfnano_tag.compare.normalization import Normalisation, cutflows, normalise, processed_sections, summary
-from pfnano_tag.compare.stacks import Words, draw, draw_page, sample_text
+from pfnano_tag.compare.stacks import Words, draw, draw_page
 from pfnano_tag.compare.table import final_table
 from pfnano_tag.compare.verdicts import Subject, differences
 from pfnano_tag.errors import Incomplete
@@ -92,7 +92,7 @@ def plan(card: Card) -> str:
 
 def _words(card: Card, normalisation: Normalisation) -> Words:
     to_data = card.comparison.normalisation == "data"
-    return Words(sample_text(card), normalisation.luminosity, to_data, normalisation.short)
+    return Words(sample_text(card, "analyze"), normalisation.luminosity, to_data, normalisation.short)
 
 
 def _results(card: Card, merger: Merger, normalisation: Normalisation, findings: Findings) -> dict[str, Any]:

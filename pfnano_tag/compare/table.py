@@ -1,4 +1,4 @@
-"""The final table: one row per model, performance in simulation beside agreement with data, and what follows.
+"""The final table: one column per model, performance in simulation above agreement with data, and what follows.
 
 What is not there (no evaluation, no attack results, too few jets) is said below the table, never filled in.
 """
@@ -28,10 +28,35 @@ class Simulated:
     ----------
     evaluation, attacks : dict or None
         Content of `evaluation/results.json` and `attacks/results.json`; None where they are not there.
+    stale : tuple of str
+        What was left out since it is of another training.
     """
 
     evaluation: dict[str, Any] | None
     attacks: dict[str, Any] | None
+    stale: tuple[str, ...] = ()
+
+    def of(self, models: Mapping[str, Any]) -> Simulated:
+        """Return the results of just these networks: those of another training of a name are left out and named.
+
+        Parameters
+        ----------
+        models : mapping
+            What was analyzed: name -> {`hash`: of the checkpoint, ...}.
+        """
+        stale: list[str] = []
+        kept: list[dict[str, Any] | None] = []
+        for where, content in (("evaluation", self.evaluation), ("attacks", self.attacks)):
+            if content is None:
+                kept.append(None)
+                continue
+            found = content["models"]
+            old = [
+                name for name, about in models.items() if name in found and found[name].get("hash") != about["hash"]
+            ]
+            stale += [f"{where}/results.json is of another training of {name} (run it again)" for name in old]
+            kept.append({**content, "models": {n: found[n] for n in found if n not in old}})
+        return Simulated(kept[0], kept[1], tuple(stale))
 
 
 def read_simulated(folder: Path) -> Simulated:
@@ -69,7 +94,7 @@ def final_table(card: Card, agreements: Agreements, results: Mapping[str, Any]) 
     results : mapping
         Content of `comparison/results.json`.
     """
-    simulated = read_simulated(card.folder)
+    simulated = read_simulated(card.folder).of(results["models"])
     analyzed = list(dict.fromkeys(subject.model for subject in agreements))
     names = sorted(analyzed, key=lambda name: (name not in card.models, [*card.models, name].index(name)))
     notes = _notes(simulated, results)
@@ -77,9 +102,9 @@ def final_table(card: Card, agreements: Agreements, results: Mapping[str, Any]) 
     for region in dict.fromkeys(subject.region for subject in agreements):
         here = {subject: one for subject, one in agreements.items() if subject.region == region}
         epsilons = {name: attack.epsilon for name, attack in card.attacks.items()}
-        columns = [*_simulation_columns(simulated, epsilons), *_agreement_columns(here)]
-        rows = [[name, *(column.get(name, NOTHING) for _, column in columns)] for name in names]
-        parts.append(f"## Region {region}\n\n{markdown(['model', *(title for title, _ in columns)], rows)}\n")
+        quantities = [*_simulation_rows(simulated, epsilons), *_agreement_rows(here)]
+        rows = [[title, *(cells.get(name, NOTHING) for name in names)] for title, cells in quantities]
+        parts.append(f"## Region {region}\n\n{markdown(['', *names], rows)}\n")
     if not names:
         parts.append("No network was analyzed: there are no discriminants to compare.\n")
     elif simulated.evaluation is not None:
@@ -88,25 +113,25 @@ def final_table(card: Card, agreements: Agreements, results: Mapping[str, Any]) 
     return "\n".join([*parts, *(f"- {note}" for note in notes), ""])
 
 
-Column = tuple[str, dict[str, str]]
-"""Title, and cell by model."""
+Row = tuple[str, dict[str, str]]
+"""Quantity, and cell by model."""
 
 
-def _simulation_columns(simulated: Simulated, epsilons: Mapping[str, float]) -> list[Column]:
-    columns: list[Column] = []
+def _simulation_rows(simulated: Simulated, epsilons: Mapping[str, float]) -> list[Row]:
+    rows: list[Row] = []
     if simulated.evaluation is not None:
         models = simulated.evaluation["models"]
         for name in _discriminants(found.get("auc", {}) for found in models.values()):
             cells = {
                 model: _auc(found["auc"][name]) for model, found in models.items() if name in found.get("auc", {})
             }
-            columns.append((f"AUC {name}", cells))
+            rows.append((f"AUC {name}", cells))
     if simulated.attacks is not None:
-        columns += attacked_columns(simulated.attacks, epsilons)
-    return columns
+        rows += attacked_rows(simulated.attacks, epsilons)
+    return rows
 
 
-def attacked_columns(attacks: Mapping[str, Any], epsilons: Mapping[str, float]) -> list[Column]:
+def attacked_rows(attacks: Mapping[str, Any], epsilons: Mapping[str, float]) -> list[Row]:
     """Return AUCs under FGSM, each network attacked through its own gradient (white box).
 
     Parameters
@@ -116,7 +141,7 @@ def attacked_columns(attacks: Mapping[str, Any], epsilons: Mapping[str, float]) 
     epsilons : mapping
         Strength of each attack in the card: shown where it was scanned, beside the largest one.
     """
-    columns: list[Column] = []
+    rows: list[Row] = []
     for attack, about in attacks.get("attacks", {}).items():
         if about["kind"] != "fgsm":
             continue
@@ -130,8 +155,8 @@ def attacked_columns(attacks: Mapping[str, Any], epsilons: Mapping[str, float]) 
             place = strengths.index(strength)
             for name in _discriminants(curves.values()):
                 cells = {model: _auc(curve[name][place]) for model, curve in curves.items() if name in curve}
-                columns.append((f"AUC {name}, {attack} {strength:g}", cells))
-    return columns
+                rows.append((f"AUC {name}, {attack} {strength:g}", cells))
+    return rows
 
 
 def _discriminants(found: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -145,9 +170,9 @@ def _auc(found: Sequence[float | None]) -> str:
     return f"{value:.4f}" + ("" if error is None else f" ± {error:.4f}")
 
 
-def _agreement_columns(agreements: Agreements) -> list[Column]:
+def _agreement_rows(agreements: Agreements) -> list[Row]:
     """Return chi2/ndf of each discriminant, nominal first, then attacked."""
-    columns: list[Column] = []
+    rows: list[Row] = []
     variants = sorted(dict.fromkeys(subject.variant for subject in agreements), key=lambda name: name != NOMINAL)
     for variant in variants:
         for variable in dict.fromkeys(subject.variable for subject in agreements):
@@ -157,8 +182,8 @@ def _agreement_columns(agreements: Agreements) -> list[Column]:
                 if (subject.variable, subject.variant) == (variable, variant)
             }
             suffix = "" if variant == NOMINAL else f", {variant}"
-            columns.append((f"chi2/ndf {variable}{suffix}", cells))
-    return columns
+            rows.append((f"chi2/ndf {variable}{suffix}", cells))
+    return rows
 
 
 def _reduced(one: Agreement | None) -> str:
@@ -178,6 +203,7 @@ def _notes(simulated: Simulated, results: Mapping[str, Any]) -> list[str]:
         "bootstrap over events, the same replicas for all models",
         f"luminosity {results['luminosity']:.4g} /fb",
     ]
+    notes += [f"left out: {one}" for one in simulated.stale]
     if simulated.evaluation is None:
         notes.append("no AUCs: evaluation/results.json is not there (run `evaluate`)")
     if simulated.attacks is None:

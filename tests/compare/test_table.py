@@ -15,12 +15,13 @@ RESULTS = {
     "normalisation": "data",
     "luminosity": 2.0,
     "short": [],
+    "models": {"good": {"hash": "g1"}, "bad": {"hash": "b1"}},
     "agreement": {"a": {"chi2": 1.0}},
 }
 EVALUATION = {
     "models": {
-        "good": {"auc": {"BvsL": [0.98, 0.001], "CvsL": [0.85, 0.002]}},
-        "bad": {"auc": {"BvsL": [0.97, 0.001], "CvsL": [0.851, 0.002]}},
+        "good": {"hash": "g1", "auc": {"BvsL": [0.98, 0.001], "CvsL": [0.85, 0.002]}},
+        "bad": {"hash": "b1", "auc": {"BvsL": [0.97, 0.001], "CvsL": [0.851, 0.002]}},
     },
     "differences": {"bad - good": {"BvsL": [-0.01, 0.0005], "CvsL": [0.001, 0.002]}},
 }
@@ -30,8 +31,11 @@ ATTACKS = {
         "noise": {"kind": "noise", "strengths": [0.0, 0.1]},
     },
     "models": {
-        "good": {"attacks": {"fgsm": {"white_box": {"auc": {"BvsL": [[0.98, 0.1], [0.95, 0.002], [0.7, 0.003]]}}}}},
-        "bad": {"attacks": {}},
+        "good": {
+            "hash": "g1",
+            "attacks": {"fgsm": {"white_box": {"auc": {"BvsL": [[0.98, 0.1], [0.95, 0.002], [0.7, 0.003]]}}}},
+        },
+        "bad": {"hash": "b1", "attacks": {}},
     },
 }
 
@@ -51,24 +55,39 @@ def found(**values):
     }
 
 
-def test_table_has_a_row_per_model_and_the_numbers_of_earlier_commands(study):
-    card = study.card()
+def written(study, **changed):
     for folder, content in (("evaluation", EVALUATION), ("attacks", ATTACKS)):
-        (study.folder / folder).mkdir()
+        (study.folder / folder).mkdir(exist_ok=True)
         (study.folder / folder / "results.json").write_text(json.dumps(content))
-    text = final_table(card, found(bad=3.0, good=1.2), RESULTS)
-    header, _, first, second = [line for line in text.splitlines() if line.startswith("|")]
-    cells = dict(
-        zip(*([cell.strip() for cell in line.strip("|").split("|")] for line in (header, first)), strict=True)
-    )
-    assert cells["model"] == "good"  # the card's order
-    assert cells["AUC BvsL"] == "0.9800 ± 0.0010"
-    assert cells["AUC BvsL, fgsm 0.01"] == "0.9500 ± 0.0020"
-    assert cells["AUC BvsL, fgsm 0.1"] == "0.7000 ± 0.0030"
-    assert cells["chi2/ndf BvsL"].startswith("1.20 ± 0.")
+    return final_table(study.card(), found(bad=3.0, good=1.2), {**RESULTS, **changed})
+
+
+def cells_of(text):
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return header, {row[0]: row[1:] for row in rows}
+
+
+def test_table_has_a_column_per_model_and_the_numbers_of_earlier_commands(study):
+    text = written(study)
+    header, cells = cells_of(text)
+    assert header == ["", "good", "bad"]  # the card's order
+    assert cells["AUC BvsL"] == ["0.9800 ± 0.0010", "0.9700 ± 0.0010"]
+    assert cells["AUC BvsL, fgsm 0.01"] == ["0.9500 ± 0.0020", "–"]  # bad was not attacked
+    assert cells["AUC BvsL, fgsm 0.1"][0] == "0.7000 ± 0.0030"
+    assert cells["chi2/ndf BvsL"][0].startswith("1.20 ± 0.")
     assert not [title for title in cells if "noise" in title]
-    assert "–" in second  # bad was not attacked
     assert "is not there" not in text
+    assert "left out" not in text
+
+
+def test_results_of_another_training_are_left_out_and_named(study):
+    text = written(study, models={"good": {"hash": "g2"}, "bad": {"hash": "b1"}})
+    _, cells = cells_of(text)
+    assert cells["AUC BvsL"] == ["–", "0.9700 ± 0.0010"]
+    assert "AUC BvsL, fgsm 0.1" not in cells
+    assert "evaluation/results.json is of another training of good" in text
+    assert "attacks/results.json is of another training of good" in text
 
 
 def test_what_is_missing_is_said(study):

@@ -75,7 +75,7 @@ def test_the_names_of_the_card_are_those_of_the_registries():
     from pfnano_tag.card.attacks import AttackKind
     from pfnano_tag.card.evaluation import DiscriminantName
     from pfnano_tag.card.models import Architecture
-    from pfnano_tag.evaluate.discriminants import DISCRIMINANTS
+    from pfnano_tag.infer.discriminants import DISCRIMINANTS
     from pfnano_tag.models.registry import ARCHITECTURES
 
     assert set(get_args(Architecture)) == set(ARCHITECTURES)

@@ -207,19 +207,29 @@ def demo(checkout, tmp_path):
 def test_the_demo_runs_every_stage_and_prints_times(demo, tmp_path):
     done, calls = demo()
     assert done.returncode == 0, done.stderr
-    assert [name for name, _ in calls] == STEPS
+    assert sorted(name for name, _ in calls[4:6]) == STEPS[4:6]  # these two run side by side
+    assert [name for name, _ in [*calls[:4], *calls[6:]]] == [*STEPS[:4], *STEPS[6:]]
     assert all(
         f"demo --set study.folder='{str(tmp_path).replace(chr(39), 2 * chr(39))}/it''s here'" in c for _, c in calls
     )
     assert {call.split("--model ")[1].split()[0] for name, call in calls if name == "train"} == {"first", "second"}
-    rows = re.findall(r"^(\w+) +[\d.]+ +[\d.]+$", done.stdout, flags=re.MULTILINE)
-    assert rows == ["setup", "generate", "prepare", "train", "evaluate", "attack", "analyze", "compare", "all"]
+    rows = re.findall(r"^([\w+]+) +[\d.]+ +[\d.]+$", done.stdout, flags=re.MULTILINE)
+    assert rows == ["setup", "generate", "prepare", "train", "evaluate+attack", "analyze", "compare", "all"]
     assert "| the table |" in done.stdout
 
 
-@pytest.mark.parametrize(("command", "step"), [("prepare", "prepare"), ("train", "train"), ("submit", "analyze")])
+STOPS = [
+    ("prepare", "prepare"),
+    ("train", "train"),
+    ("attack", "evaluate+attack"),
+    ("evaluate", "evaluate+attack"),
+    ("submit", "analyze"),
+]
+
+
+@pytest.mark.parametrize(("command", "step"), STOPS)
 def test_the_demo_stops_at_the_first_failure_and_names_it(demo, command, step):
     done, calls = demo(fails=command)
     assert done.returncode != 0
     assert f"the demo stopped at step '{step}'" in done.stderr
-    assert calls[-1][0] == command
+    assert command in {name for name, _ in calls[-2:]}
