@@ -90,8 +90,8 @@ COMMANDS = (
     ),
     Command(
         "submit",
-        "jobs|status|retry CARD",
-        "batch jobs (HTCondor, SLURM, local)",
+        "jobs CARD --backend condor|slurm|local",
+        "makes the batch jobs of the data/MC comparison (HTCondor, SLURM), or runs them here",
         "the card, datasets",
         "job folders",
     ),

@@ -17,7 +17,6 @@ from pfnano_tag.card.command import exit_code_of, parser_for
 if TYPE_CHECKING:
     from pfnano_tag.nano.reader import Chunk, PFNanoFile
 
-CHUNK_BYTES = 64e6
 FLAVOURS = ("b", "bb", "c", "uds", "g", "undefined")
 TRUTH = ("Jet_hadronFlavour", "Jet_partonFlavour", "Jet_nBHadrons")
 
@@ -111,7 +110,10 @@ def _count(file: PFNanoFile, features: list[str], has_jets: bool) -> dict[str, A
 
 
 def _plan(file: PFNanoFile) -> Iterable[tuple[int, int]]:
-    return file.plan([name for name in file.branches if name.startswith(("Jet", "PFCands", "SV"))], CHUNK_BYTES)
+    from pfnano_tag.card.resources import Resources
+
+    branches = [name for name in file.branches if name.startswith(("Jet", "PFCands", "SV"))]
+    return file.plan(branches, Resources().chunk_bytes)
 
 
 def _flavours(chunk: Chunk) -> dict[str, int]:

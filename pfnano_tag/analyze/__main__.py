@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pfnano_tag.card.command import add_dry_run, main_of, parser_for
+from pfnano_tag.card.command import add_dry_run, add_models, main_of, parser_for
 
 if TYPE_CHECKING:
     from pfnano_tag.card import Card
@@ -21,12 +21,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--dataset", required=True, metavar="D", help="dataset of the card that the file belongs to")
     options.add_argument("--file", required=True, metavar="F", help="PFNano file")
     which = options.add_mutually_exclusive_group()
-    which.add_argument(
-        "--model",
-        action="append",
-        metavar="NAME[:EPOCH]",
-        help="network, at `best` (default), `last` or an epoch; repeat for more [default: all of the card]",
-    )
+    add_models(which)
     which.add_argument("--no-models", action="store_true", help="no network: kinematics and stored taggers only")
     options.add_argument(
         "-o", "--output", metavar="H.root", help="histograms [default: <study folder>/analysis/<dataset>/<file>.root]"

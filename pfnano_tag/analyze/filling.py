@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pfnano_tag.analyze.histogramming import Histograms, logit, nominal, replica_counts
+from pfnano_tag.analyze.histogramming import Histograms, logit, nominal
 from pfnano_tag.analyze.result import NOMINAL, Array
 from pfnano_tag.analyze.selections import Selection, leading
 from pfnano_tag.analyze.variables import input_name
 from pfnano_tag.attack.registry import make
 from pfnano_tag.card import Card
+from pfnano_tag.evaluate.bootstrap import replica_weights
 from pfnano_tag.infer.bookkeeping import Tagger
 from pfnano_tag.infer.conversion import to_inputs
 from pfnano_tag.infer.discriminants import discriminant
@@ -91,7 +92,7 @@ def choose_jets(
     """
     row = np.flatnonzero(np.any([selection.jets for selection in selections.values()], axis=0))
     event = list_of_row(chunk["Jet_pt"].offsets)[row]
-    counts = replica_counts(hashes[event], replicas)
+    counts = replica_weights(hashes[event], replicas).T
     regions = {name: selection.jets[row] for name, selection in selections.items()}
     return ChosenJets(row, flavour[row], weight[event], counts, regions, flavours)
 

@@ -1,4 +1,4 @@
-"""Filling histograms: all variables of a job in one flat array, and bootstrap replicas by event identity."""
+"""Filling histograms: all variables of a job in one flat array, bootstrap replicas among them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import poisson
 
 from pfnano_tag.analyze.result import NO_MODEL, NOMINAL, Array, Content, Variable
 from pfnano_tag.analyze.variables import blocks_of
-from pfnano_tag.prepare.splitting import mixed
 
 Block = tuple[str, str, str]
 CLOSED_AT_THE_TOP = ("output", "discriminant", "stored")
 """Kinds of variables whose last bin includes its upper edge: a score may be exactly 1."""
 
-_POISSON_EDGES = poisson.cdf(np.arange(20), 1.0)
-_REPLICA_STEP = np.uint64(0xD1B54A32D192ED03)
 _FEW_ROWS = 20_000
 
 
@@ -88,7 +84,7 @@ class Histograms:
         name, block, x, weight
             As in `fill`.
         counts : ndarray of uint8 [n, replicas]
-            From `replica_counts`.
+            How often each event stands in each replica (`evaluate.bootstrap.replica_weights`, transposed).
         first_row : int
             Row of the first replica inside the block (the number of flavours).
         """
@@ -142,29 +138,6 @@ def bin_of(variable: Variable, x: NDArray[np.floating[Any]]) -> NDArray[np.int64
     if variable.kind in CLOSED_AT_THE_TOP:
         place = np.where(wide == variable.high, variable.bins, place)
     return np.where(np.isnan(wide), 0, place).astype(np.int64)
-
-
-def replica_counts(hashes: NDArray[np.uint64], replicas: int) -> NDArray[np.uint8]:
-    """Return how often each event stands in each bootstrap replica: Poisson(1), by event identity alone.
-
-    The same for all models, variants and variables, so that differences between models have errors that know of
-    their correlation.
-
-    Parameters
-    ----------
-    hashes : ndarray of uint64 [n]
-        From `prepare.splitting.event_hash`.
-    replicas : int
-        How many.
-
-    Returns
-    -------
-    ndarray of uint8 [n, replicas]
-    """
-    seeds = mixed(np.arange(1, replicas + 1, dtype=np.uint64) * _REPLICA_STEP)
-    words = mixed(hashes[:, None] ^ seeds[None, :])
-    uniform = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return np.searchsorted(_POISSON_EDGES, uniform, side="right").astype(np.uint8)
 
 
 def logit(score: NDArray[np.floating[Any]]) -> Array:

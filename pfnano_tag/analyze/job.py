@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pfnano_tag import __version__
-from pfnano_tag.analyze.ledger import key_of
 from pfnano_tag.analyze.result import FORMAT_VERSION, Variable
 from pfnano_tag.analyze.selections import selection_branches
 from pfnano_tag.analyze.variables import Network, chosen_inputs, flavours_of, variables_of
 from pfnano_tag.analyze.weights import LumiMask, read_lumi_mask, weight_branches
 from pfnano_tag.card import Card
 from pfnano_tag.card.datasets import Dataset
+from pfnano_tag.card.hashing import content_hash, file_hash
 from pfnano_tag.errors import CardError, DataError, MissingBranch
 from pfnano_tag.infer.networks import Networks, load_networks
 from pfnano_tag.nano.reader import PFNanoFile, Plan
@@ -108,7 +107,7 @@ class Job:
 
     def new_plan(self) -> Plan:
         """Return chunks for the file, by `resources.chunk`."""
-        return self.source.plan((*self.event_branches, *self.jet_branches), self.card.resources.chunk * 1e6)
+        return self.source.plan((*self.event_branches, *self.jet_branches), self.card.resources.chunk_bytes)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -131,7 +130,7 @@ class Job:
             **self.settings,
             "file": self.source.identity,
             "dataset": {"name": self.dataset.name, "kind": self.dataset.kind, "test_only": self.test_only},
-            "lumi_mask": None if mask is None else hashlib.sha256(Path(mask).read_bytes()).hexdigest(),
+            "lumi_mask": None if mask is None else file_hash(Path(mask)),
         }
 
     def provenance(self) -> dict[str, Any]:
@@ -146,7 +145,7 @@ class Job:
                 "identity": self.source.identity,
                 "entries": self.source.num_entries,
             },
-            "settings": key_of(self.settings),
+            "settings": content_hash(self.settings),
             "settings_by_part": self.settings,
             "models": {
                 name: {

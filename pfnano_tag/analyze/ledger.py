@@ -9,7 +9,6 @@ partial results go; plan and key stay, and tell the next run that there is nothi
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import logging
 import zipfile
@@ -21,17 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pfnano_tag.card.hashing import file_hash
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.errors import OutputError
 from pfnano_tag.nano.reader import Plan
 
 log = logging.getLogger(__name__)
 Partial = dict[str, NDArray[Any]]
-
-
-def key_of(content: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of what a job's result depends on (JSON content)."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
@@ -81,7 +76,7 @@ class Ledger:
     folder : Path
         From `locked`.
     key : str
-        From `key_of`.
+        SHA-256 of `content`.
     content : mapping
         What the key was made of, written down for people.
     """
@@ -113,12 +108,12 @@ class Ledger:
 
     def finish(self, output: Path) -> None:
         """Note that the output is complete, and drop the partial results."""
-        self._write(self.plan, _sha256(output))
+        self._write(self.plan, file_hash(output))
         self.clear()
 
     def is_finished(self, output: Path) -> bool:
         """Return whether the output is there, complete, and untouched since."""
-        return self.finished is not None and output.is_file() and _sha256(output) == self.finished
+        return self.finished is not None and output.is_file() and file_hash(output) == self.finished
 
     def reopen(self) -> None:
         """Forget that the job was finished (its output is gone or was altered)."""
@@ -179,11 +174,3 @@ class Ledger:
         )
         log.info("%s: made for another job (%s changed): all is done again", path, ", ".join(changed))
         return None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

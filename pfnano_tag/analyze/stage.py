@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pfnano_tag.analyze.filling import choose_jets, fill_events, fill_inputs, fill_jets, fill_scores, flavour_rows
 from pfnano_tag.analyze.histogramming import Histograms
 from pfnano_tag.analyze.job import Job, make_job
-from pfnano_tag.analyze.ledger import Ledger, Partial, key_of, locked
+from pfnano_tag.analyze.ledger import Ledger, Partial, locked
 from pfnano_tag.analyze.result import SUMS, Cutflow, write_result
 from pfnano_tag.analyze.selections import Selection, select, steps_of
 from pfnano_tag.analyze.stopping import stopping
@@ -28,6 +28,7 @@ from pfnano_tag.analyze.weights import (
 from pfnano_tag.card import Card
 from pfnano_tag.card.command import progress
 from pfnano_tag.card.folder import analysis_path
+from pfnano_tag.card.hashing import content_hash
 from pfnano_tag.card.output import check_output
 from pfnano_tag.errors import BadChunk, Incomplete
 from pfnano_tag.infer.networks import limit_threads
@@ -75,7 +76,7 @@ def run(
     with PFNanoFile(file) as source:
         job = make_job(card, dataset, source, models)
         with locked(target) as folder, stopping():
-            ledger = Ledger(folder, key_of(job.key), job.key)
+            ledger = Ledger(folder, content_hash(job.key), job.key)
             if ledger.is_finished(target):
                 log.info("%s: complete already (%d chunks): nothing to do", target, len(ledger.plan))
                 return target

@@ -20,9 +20,8 @@ from pfnano_tag.card import Card
 from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.errors import CardError
 from pfnano_tag.nano.reader import Chunk
-from pfnano_tag.prepare.splitting import SPLITS, event_hash, split_of
+from pfnano_tag.prepare.splitting import IDENTITY, SPLITS, event_hash, split_of
 
-IDENTITY = ("run", "luminosityBlock", "event")
 Mask = NDArray[np.bool_]
 Sections = NDArray[np.int64]
 _TEST = SPLITS.index("test")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pfnano_tag.card.command import add_dry_run, main_of, parser_for
+from pfnano_tag.card.command import add_dry_run, add_models, main_of, parser_for, positive
 
 if TYPE_CHECKING:
     from pfnano_tag.card import Card
@@ -19,22 +19,17 @@ if TYPE_CHECKING:
 def parser() -> argparse.ArgumentParser:
     """Options of the command."""
     options = parser_for("attack", __doc__)
-    options.add_argument(
-        "--model",
-        action="append",
-        metavar="NAME[:EPOCH]",
-        help="network, at its best epoch or at the one given (repeat; default: all of the card, best)",
-    )
+    add_models(options)
     options.add_argument(
         "--source",
         metavar="NAME[:EPOCH]",
-        help="network whose gradient makes the common sample (default: the first that was trained without an attack)",
+        help="network whose gradient makes the common sample [default: the first that was trained without an attack]",
     )
     options.add_argument(
         "--jets",
-        type=_positive,
+        type=positive,
         metavar="N",
-        help="take about N jets, whole events chosen by identity (default: all)",
+        help="take about N jets, whole events chosen by identity [default: all]",
     )
     add_dry_run(options)
     return options
@@ -48,12 +43,6 @@ def run(card: Card, options: argparse.Namespace) -> None:
         print(stage.plan(card, options.model, options.source, options.jets))
     else:
         stage.run(card, options.model, options.source, options.jets)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
-    return int(text)
 
 
 if __name__ == "__main__":

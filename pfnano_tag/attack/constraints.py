@@ -89,7 +89,7 @@ def in_units(x: Tensor, features: tuple[InputFeature, ...]) -> Tensor:
 
 
 def in_scaled(value: Tensor, features: tuple[InputFeature, ...]) -> Tensor:
-    """The inverse of :func:`in_units`, float64."""
+    """The inverse of `in_units`, float64."""
     mean, std, scale = _scaling(features)
     transformed = torch.where(scale > 0, value.sign() * (scale * value.abs()).log1p(), value)
     return (transformed - mean) / std

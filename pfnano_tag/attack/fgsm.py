@@ -28,7 +28,7 @@ def fgsm(
     epsilon : float
         Step in units of the scaled inputs.
     allowed : dict of str to Tensor
-        Masks from :func:`~pfnano_tag.attack.constraints.movable`.
+        Masks from `constraints.movable`.
     loss : callable
         Loss of (logits, labels), averaged without sample weights.
     """

@@ -19,7 +19,7 @@ def noise(batch: Batch, sigma: float, allowed: dict[str, Tensor], seed: int = 0)
     sigma : float
         Standard deviation in units of the scaled inputs.
     allowed : dict of str to Tensor
-        Masks from :func:`~pfnano_tag.attack.constraints.movable`.
+        Masks from `constraints.movable`.
     seed : int
         A jet's noise is a pure function of the seed and the jet, whatever the batch.
     """

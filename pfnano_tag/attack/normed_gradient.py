@@ -34,7 +34,7 @@ def normed_gradient(
     epsilon : float
         Length of the step in units of the scaled inputs.
     allowed : dict of str to Tensor
-        Masks from :func:`~pfnano_tag.attack.constraints.movable`.
+        Masks from `constraints.movable`.
     loss : callable
         Loss of (logits, labels), summed over jets here: a jet's direction does not depend on the batch size.
     """

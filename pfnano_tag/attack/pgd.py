@@ -33,7 +33,7 @@ def pgd(
     epsilon : float
         Half width of the box in units of the scaled inputs.
     allowed : dict of str to Tensor
-        Masks from :func:`~pfnano_tag.attack.constraints.movable`.
+        Masks from `constraints.movable`.
     steps : int
         Gradient steps.
     step_size : float

@@ -14,11 +14,11 @@ from pfnano_tag.attack.normed_gradient import normed_gradient
 from pfnano_tag.attack.pgd import pgd
 from pfnano_tag.attack.systematic import systematic
 from pfnano_tag.card.attacks import Attack
+from pfnano_tag.infer.prediction import Distortion
 from pfnano_tag.models.batch import Batch
 from pfnano_tag.models.losses import cross_entropy
 from pfnano_tag.prepare.inputs import InputSpec
 
-Distortion = Callable[[nn.Module, Batch], Batch]
 Allowed = dict[str, Tensor]
 _Step = Callable[[nn.Module, Batch, Allowed, Attack, AttackLoss, int], Batch]
 

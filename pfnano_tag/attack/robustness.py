@@ -21,15 +21,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pfnano_tag.attack.registry import NEEDS_GRADIENT, Distortion, make
+from pfnano_tag.attack.registry import NEEDS_GRADIENT, make
 from pfnano_tag.attack.shifts import InputShifts
 from pfnano_tag.card.attacks import Attack
 from pfnano_tag.errors import CheckpointError
 from pfnano_tag.evaluate.auc import Auc, auc_with_replicas
-from pfnano_tag.evaluate.discriminants import compared, discriminant
+from pfnano_tag.evaluate.discriminants import compared
 from pfnano_tag.evaluate.roc import rank
 from pfnano_tag.infer.bookkeeping import Tagger
-from pfnano_tag.infer.prediction import predict
+from pfnano_tag.infer.discriminants import discriminant
+from pfnano_tag.infer.prediction import Distortion, predict
 from pfnano_tag.models.batch import Batch, FlatInputs
 
 WHITE_BOX, COMMON_SAMPLE = SETUPS = ("white_box", "common_sample")

@@ -33,17 +33,16 @@ from pfnano_tag.attack.robustness import (
 )
 from pfnano_tag.attack.shifts import InputShifts
 from pfnano_tag.card.card import Card
-from pfnano_tag.card.folder import bind, prepared_path
+from pfnano_tag.card.folder import bind, prepared_path, sample_text
 from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import CardError, DataError
 from pfnano_tag.evaluate.auc import Auc, differences
 from pfnano_tag.evaluate.bootstrap import replica_weights
 from pfnano_tag.evaluate.confusion import accuracy
 from pfnano_tag.evaluate.scores import chunks_of_test_jets, load_taggers
-from pfnano_tag.evaluate.stage import sample_text
 from pfnano_tag.infer.bookkeeping import Tagger
 from pfnano_tag.prepare.prepared import Prepared, read_prepared
-from pfnano_tag.prepare.splitting import mixed
+from pfnano_tag.prepare.splitting import mixed, uniform
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +126,7 @@ def run(
     weights_RJ = replica_weights(attacked.event_id_J, card.evaluation.replicas)
     aucs = robustness(attacked.nodes, card.evaluation.discriminants, attacked.label_J, prepared.classes, weights_RJ)
     results = _results(card, prepared, campaign, attacked, aucs)
-    pictures.draw(folder_of(card), sample_text(card), results, attacked.shifts)
+    pictures.draw(folder_of(card), sample_text(card, "train"), results, attacked.shifts)
     write_json(folder_of(card) / "results.json", results)  # last: when it is there, all of it is there
     _log_table(results)
     return results
@@ -176,7 +175,7 @@ def _attack(card: Card, prepared: Prepared, campaign: Campaign, jets: int | None
 def _taken(event_id: NDArray[np.uint64], share: float) -> NDArray[np.bool_]:
     if share >= 1:
         return np.ones(len(event_id), dtype=np.bool_)
-    return (mixed(event_id ^ _WORD) >> np.uint64(11)).astype(np.float64) * 2.0**-53 < share
+    return uniform(mixed(event_id ^ _WORD)) < share
 
 
 def _results(

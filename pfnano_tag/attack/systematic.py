@@ -19,6 +19,6 @@ def systematic(batch: Batch, epsilon: float, allowed: dict[str, Tensor]) -> Batc
     epsilon : float
         Shift in units of the scaled inputs.
     allowed : dict of str to Tensor
-        Masks from :func:`~pfnano_tag.attack.constraints.movable`.
+        Masks from `constraints.movable`.
     """
     return shifted(batch, {name: torch.full_like(x, epsilon) for name, x in batch.inputs.items()}, allowed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +15,7 @@ from pfnano_tag.card.consistency import contradictions, training_with
 from pfnano_tag.card.datasets import Dataset, Role
 from pfnano_tag.card.evaluation import Evaluation
 from pfnano_tag.card.generate import Generate
+from pfnano_tag.card.hashing import content_hash
 from pfnano_tag.card.histograms import Histograms
 from pfnano_tag.card.inputs import Inputs
 from pfnano_tag.card.jets import Jets
@@ -169,7 +168,7 @@ class Card(Section):
         """
         content = self.model_dump(mode="json", include=set(sections) if sections else None)
         content.get("study", {}).pop("folder", None)
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return content_hash(content)
 
     @property
     def folder(self) -> Path:

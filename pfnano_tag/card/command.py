@@ -71,13 +71,36 @@ class _Explain(argparse.Action):
         parser.exit(exit_code_of(step))
 
 
+def positive(text: str) -> int:
+    """Return a positive whole number: the `type` of options that count something.
+
+    Raises
+    ------
+    ArgumentTypeError
+        When it is anything else.
+    """
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
+    return int(text)
+
+
+def add_models(options: argparse._ActionsContainer) -> None:
+    """Add `--model`, for commands that apply trained networks, to a parser or a group."""
+    options.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME[:EPOCH]",
+        help="network, at `best` (default), `last` or an epoch; repeat for more [default: all of the card]",
+    )
+
+
 def add_dry_run(parser: argparse.ArgumentParser) -> None:
     """Add `--dry-run`, for commands that have a plan to print."""
     parser.add_argument("--dry-run", action="store_true", help="print plan, branches and memory, and stop")
 
 
 def main_of(parser: argparse.ArgumentParser, run: Callable[[Card, argparse.Namespace], int | None]) -> None:
-    """Parse, read the card, run, and end the process with the exit code of DESIGN's table.
+    """Parse, read the card, run, and end the process with the exit code: 0 complete, 2 bad input, 75 incomplete.
 
     Parameters
     ----------
@@ -144,9 +167,25 @@ def card_of(options: argparse.Namespace) -> Card | None:
 
 
 def progress(
-    items: Iterable[Item], total: int | None = None, description: str = "", unit: str = "it"
+    items: Iterable[Item],
+    total: int | None = None,
+    description: str = "",
+    unit: str = "items",
+    level: int = logging.INFO,
 ) -> Iterator[Item]:
-    """Yield items under a progress bar; where stderr is no terminal, a plain line every tenth of the way."""
+    """Yield items under a progress bar; where stderr is no terminal, a plain line every tenth of the way.
+
+    Parameters
+    ----------
+    items : iterable
+        What is worked on.
+    total : int or None
+        How many there are; None: no plain lines.
+    description, unit : str
+        Words before and after the numbers; the unit in plural.
+    level : int
+        Level of the plain lines in the log: DEBUG where the work's own lines say enough.
+    """
     if sys.stderr.isatty():
         from tqdm import tqdm
 
@@ -156,4 +195,4 @@ def progress(
     for done, item in enumerate(items, 1):
         yield item
         if done in marks:
-            log.info("%s %d/%d %s", description, done, total, unit)
+            log.log(level, "%s %d/%d %s", description, done, total, unit)

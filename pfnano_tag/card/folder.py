@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pfnano_tag import __version__
 from pfnano_tag.card.card import BOUND_SECTIONS, Card
+from pfnano_tag.card.datasets import Role
 from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import StudyError
 
@@ -51,3 +52,20 @@ def model_folder(card: Card, model: str) -> Path:
 def analysis_path(card: Card, dataset: str, file: str) -> Path:
     """Return where the data/MC job of one file leaves its histograms by default."""
     return card.folder / "analysis" / dataset / f"{Path(file).stem}.root"
+
+
+def generated_folder(card: Card) -> Path:
+    """Return the folder of the files that `generate` makes for the study."""
+    return card.folder / "generated"
+
+
+def sample_text(card: Card, role: Role) -> str:
+    """Return what pictures say of the files of a role: made by `generate` in this study, or the study's name.
+
+    Generated files say so; nothing claims to be from an experiment.
+    """
+    made = generated_folder(card).absolute()
+    patterns = [pattern for dataset in card.datasets_for(role) for pattern in card.patterns(dataset)]
+    if all("://" not in pattern and Path(pattern).absolute().is_relative_to(made) for pattern in patterns):
+        return "pfnano_tag generated sample"
+    return f"{card.study.name}, simulation" if role == "train" else f"pfnano_tag, {card.study.name}"

@@ -23,3 +23,8 @@ class Resources(Section):
 
     batch_size: Annotated[int, Field(ge=1)] = 512
     """Jets per batch when a network is applied."""
+
+    @property
+    def chunk_bytes(self) -> float:
+        """Size of a chunk: uncompressed branches [bytes]."""
+        return self.chunk * 1e6

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pfnano_tag.card.command import add_dry_run, main_of, parser_for
+from pfnano_tag.card.command import add_dry_run, add_models, main_of, parser_for
 
 if TYPE_CHECKING:
     from pfnano_tag.card import Card
@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 def parser() -> argparse.ArgumentParser:
     """Options of the command."""
     options = parser_for("evaluate", __doc__)
-    options.add_argument(
-        "--model",
-        action="append",
-        metavar="NAME[:EPOCH]",
-        help="network, at its best epoch or at the one given (repeat; default: all of the card, best)",
-    )
+    add_models(options)
     add_dry_run(options)
     return options
 

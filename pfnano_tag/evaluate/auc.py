@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfnano_tag.evaluate.bootstrap import error_of
-from pfnano_tag.evaluate.discriminants import compared, discriminant
+from pfnano_tag.evaluate.discriminants import compared
 from pfnano_tag.evaluate.roc import Ranking, area, rank
+from pfnano_tag.infer.discriminants import discriminant
 
 
 @dataclass(frozen=True)

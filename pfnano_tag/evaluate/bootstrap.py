@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import poisson
 
-from pfnano_tag.prepare.splitting import mixed
+from pfnano_tag.prepare.splitting import mixed, uniform
 
 MOST = 16  # a Poisson number of mean 1 exceeds it once in 10^15
 
@@ -39,8 +39,7 @@ def replica_weights(event_id: NDArray[np.uint64], replicas: int) -> NDArray[np.u
     weights_RJ = np.empty((replicas, len(event_id)), dtype=np.uint8)
     for replica in range(replicas):
         word = mixed(np.array([replica], dtype=np.uint64) ^ _WORD)
-        uniform = (mixed(event_id ^ word) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-        weights_RJ[replica] = np.searchsorted(_CUMULATIVE, uniform, side="right")
+        weights_RJ[replica] = np.searchsorted(_CUMULATIVE, uniform(mixed(event_id ^ word)), side="right")
     return weights_RJ
 
 

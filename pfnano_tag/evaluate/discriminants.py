@@ -1,4 +1,4 @@
-"""Discriminants in the evaluation: which jets each compares; their definitions stand in `infer.discriminants`.
+"""Which jets a discriminant of `infer.discriminants` compares, and which classes make a family of flavours.
 
 Shape suffixes: J jets.
 """
@@ -10,29 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pfnano_tag.infer.discriminants import (
-    B_FLAVOURS,
-    C_FLAVOURS,
-    DISCRIMINANTS,
-    LIGHT_FLAVOURS,
-    UNDEFINED,
-    Discriminant,
-    discriminant,
-    places,
-)
-
-__all__ = [
-    "B_FLAVOURS",
-    "C_FLAVOURS",
-    "DISCRIMINANTS",
-    "LIGHT_FLAVOURS",
-    "UNDEFINED",
-    "Discriminant",
-    "compared",
-    "discriminant",
-    "families",
-    "places",
-]
+from pfnano_tag.infer.discriminants import B_FLAVOURS, C_FLAVOURS, DISCRIMINANTS, places
 
 
 def compared(name: str, label_J: NDArray[np.integer], classes: Sequence[str]) -> tuple[NDArray, NDArray]:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from pfnano_tag.card.evaluation import Evaluation
 from pfnano_tag.evaluate.auc import Auc, auc_with_replicas
-from pfnano_tag.evaluate.discriminants import compared, discriminant
+from pfnano_tag.evaluate.discriminants import compared
 from pfnano_tag.evaluate.efficiency import WorkingPoint, passing_share, working_point
 from pfnano_tag.evaluate.roc import Roc, rank, roc
 from pfnano_tag.evaluate.scores import Scores
+from pfnano_tag.infer.discriminants import discriminant
 from pfnano_tag.nano.taggers import STORED_TAGGERS
 
 Floats = NDArray[np.float64]

@@ -13,12 +13,13 @@ import numpy as np
 
 from pfnano_tag.card.evaluation import Evaluation
 from pfnano_tag.evaluate.confusion import confusion
-from pfnano_tag.evaluate.discriminants import DISCRIMINANTS, UNDEFINED, discriminant, families
+from pfnano_tag.evaluate.discriminants import families
 from pfnano_tag.evaluate.inputs import InputSurvey
 from pfnano_tag.evaluate.loss import History
 from pfnano_tag.evaluate.performance import Performance
 from pfnano_tag.evaluate.results import Evaluated
 from pfnano_tag.evaluate.scores import Scores
+from pfnano_tag.infer.discriminants import DISCRIMINANTS, UNDEFINED, discriminant
 from pfnano_tag.nano.schema import FEATURES, GROUPS
 from pfnano_tag.plotting import curves, distributions, matrices
 from pfnano_tag.plotting.colours import LINE_STYLES, MARKERS, STORED_COLOURS, model_colours

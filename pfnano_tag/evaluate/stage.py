@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfnano_tag.card.card import Card
-from pfnano_tag.card.folder import bind, model_folder, prepared_path
+from pfnano_tag.card.folder import bind, model_folder, prepared_path, sample_text
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.evaluate import pictures
 from pfnano_tag.evaluate.inputs import InputSurvey
@@ -99,7 +99,7 @@ def run(card: Card, models: Sequence[str] | None = None) -> dict[str, Any]:
     write_json(folder / "properties.json", listed)
     with write_whole(folder / "properties.md") as temporary:
         temporary.write_text(as_markdown(listed), encoding="utf-8")
-    pictures.draw(folder, sample_text(card), card.evaluation, scores, found, survey)
+    pictures.draw(folder, sample_text(card, "train"), card.evaluation, scores, found, survey)
     results = as_json(card, prepared, scores, found)
     write_json(folder / "results.json", results)  # last: when it is there, all of it is there
     _log_table(found.networks, found.stored)
@@ -111,12 +111,6 @@ def pt_edges(card: Card) -> NDArray[np.float64]:
     low, high = card.jets.pt
     inner = [edge for edge in card.reweighting.pt_edges if low < edge < high]
     return np.array([low, *inner, high], dtype=np.float64)
-
-
-def sample_text(card: Card) -> str:
-    """Return what pictures say of their sample: generated ones say so, nothing claims to be from an experiment."""
-    generated = all("{study.folder}" in file for d in card.datasets_for("train") for file in d.files)
-    return "pfnano_tag generated sample" if generated else f"{card.study.name}, simulation"
 
 
 def _features(taggers: Mapping[str, Tagger]) -> list[InputFeature]:

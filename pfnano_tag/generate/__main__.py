@@ -29,9 +29,9 @@ def parser() -> argparse.ArgumentParser:
     add_card_options(out)
     add_dry_run(out)
     one = out.add_argument_group("one file (without CARD)")
-    one.add_argument("--process", choices=_PROCESSES, help="hard process [ttbar]")
-    one.add_argument("--events", type=int, help="number of events [1000]")
-    one.add_argument("--seed", type=int, help="master seed [1]")
+    one.add_argument("--process", choices=_PROCESSES, help="hard process [default: ttbar]")
+    one.add_argument("--events", type=int, help="number of events [default: 1000]")
+    one.add_argument("--seed", type=int, help="master seed [default: 1]")
     one.add_argument("--data", action="store_true", default=None, help="data mode: other tune and response, no truth")
     one.add_argument("-o", "--output", type=Path, help="file to write")
     one.add_argument("--pt-hat", type=float, nargs=2, metavar=("LOW", "HIGH"), help="pT-hat range [GeV], 0: open")
@@ -86,6 +86,7 @@ def run_single(options: argparse.Namespace) -> None:
 
 def run(card: Card, options: argparse.Namespace) -> None:
     """Make all samples of the card."""
+    from pfnano_tag.card.folder import generated_folder
     from pfnano_tag.generate.production import produce
     from pfnano_tag.generate.stage import units_of
 
@@ -95,7 +96,7 @@ def run(card: Card, options: argparse.Namespace) -> None:
         "candidates": "all" if options.all_candidates else None,
     }
     units = units_of(card, {k: v for k, v in changes.items() if v is not None})
-    folder = card.study.folder / "generated"
+    folder = generated_folder(card)
     if options.dry_run:
         for unit in units:
             print(f"{folder / unit.name / f'{unit.name}_{unit.index}.root'}: {unit}")

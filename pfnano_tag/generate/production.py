@@ -75,7 +75,7 @@ def make_file(unit: Unit, path: str | Path, pool: Pool | None = None, show: bool
     hard = HardEvents(unit, np.random.SeedSequence(unit.entropy()))
     chunks: Iterable[tuple[int, int]] = unit.chunks()
     if show:
-        chunks = progress(chunks, total=len(unit.chunks()), description=unit.name, unit="chunk")
+        chunks = progress(chunks, total=len(unit.chunks()), description=unit.name, unit="chunks")
     with write_whole(path) as temporary:
         writer = FileWriter(temporary, unit.mode, unit.compression)
         totals = _Totals()
@@ -208,7 +208,7 @@ def produce(units: list[Unit], folder: Path, workers: int) -> dict[str, Any]:
     keys = [(unit.mode, unit.seed, unit.pool_events) for unit in missing]
     pools = {key: cached_pool(folder, *key) for key in sorted(set(keys))}
     jobs = [(unit, paths[unit], pools[key]) for unit, key in zip(missing, keys, strict=True)]
-    for unit, summary in progress(_run(jobs, workers), len(jobs), "generate", "file"):
+    for unit, summary in progress(_run(jobs, workers), len(jobs), "generate", "files"):
         summaries[unit] = summary
     manifest = _manifest([(paths[unit].relative_to(folder), summaries[unit]) for unit in units])
     write_json(folder / "manifest.json", manifest)

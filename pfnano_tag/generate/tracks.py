@@ -1,4 +1,4 @@
-"""Track variables relative to a jet, by the definitions of CMSSW's TrackInfoBuilder (FACTS 2.4).
+"""Track variables relative to a jet, by the definitions of CMSSW's TrackInfoBuilder.
 
 A track is the straight line r + u t with r = (-d0 sin phi, d0 cos phi, dz) [cm] relative to the primary
 vertex and t its unit direction; j is the unit vector of the jet.  All functions work on flat arrays.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pfnano_tag.card.command import add_dry_run, main_of, parser_for
+from pfnano_tag.card.command import add_dry_run, add_models, main_of, parser_for
 
 if TYPE_CHECKING:
     from pfnano_tag.card import Card
@@ -19,12 +19,7 @@ def parser() -> argparse.ArgumentParser:
     """Options of the command."""
     options = parser_for("infer", __doc__)
     options.add_argument("file", metavar="FILE", help="PFNano file; it need not be in the card's datasets")
-    options.add_argument(
-        "--model",
-        action="append",
-        metavar="NAME[:EPOCH]",
-        help="network, at `best` (default), `last` or an epoch; repeat for more [default: all of the card]",
-    )
+    add_models(options)
     options.add_argument("-o", "--output", required=True, metavar="F.root", help="file with the friend tree")
     options.add_argument(
         "--acceptance", action="store_true", help="score only jets in the pT and eta range of the card's section jets"

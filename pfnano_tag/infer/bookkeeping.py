@@ -21,6 +21,7 @@ from torch import nn
 
 from pfnano_tag import __version__
 from pfnano_tag.card.card import Card
+from pfnano_tag.card.hashing import content_hash
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.errors import CheckpointError, UserError, nearest
 from pfnano_tag.models.registry import build, resolve
@@ -34,7 +35,7 @@ FORMAT_VERSION = 1
 class Tagger:
     """A network and what it needs to be applied.
 
-    Attributes
+    Parameters
     ----------
     name : str
         Name of the model in the card.
@@ -72,7 +73,7 @@ def checkpoint_path(folder: Path, epoch: int) -> Path:
     return folder / f"epoch_{epoch:04d}.json"
 
 
-def features_of(inputs: InputSpec) -> dict[str, int]:
+def feature_counts(inputs: InputSpec) -> dict[str, int]:
     """Number of features per group, as the model registry wants it."""
     return {group: len(features) for group, features in inputs.groups.items()}
 
@@ -96,7 +97,7 @@ def save_checkpoint(
         The model's folder.
     training : dict
         JSON content that says how the network was trained.
-    (others as the attributes of :class:`Tagger`)
+    (others as the attributes of `Tagger`)
 
     Returns
     -------
@@ -145,7 +146,7 @@ def load_checkpoint(path: Path | str) -> Tagger:
     try:
         inputs = InputSpec.from_json(content["inputs"])
         classes = tuple(content["classes"])
-        module = build(content["architecture"], content["arguments"], features_of(inputs), len(classes))
+        module = build(content["architecture"], content["arguments"], feature_counts(inputs), len(classes))
         module.load_state_dict(load_tensors(weights))
         return Tagger(
             name=content["name"],
@@ -260,5 +261,4 @@ def _read_weights(path: Path, content: dict[str, Any]) -> bytes:
 
 def _hash(content: dict[str, Any]) -> str:
     keys = ("architecture", "arguments", "classes", "inputs", "weights")
-    text = json.dumps({key: content[key] for key in keys}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return content_hash({key: content[key] for key in keys})

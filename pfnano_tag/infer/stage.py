@@ -69,7 +69,7 @@ def run(card: Card, file: str, models: Sequence[str] | None, output: str | Path,
 
 def plan_of(card: Card, networks: Networks, source: PFNanoFile) -> Plan:
     """Return the chunks of a file."""
-    return source.plan(networks.branches(source), card.resources.chunk * 1e6)
+    return source.plan(networks.branches(source), card.resources.chunk_bytes)
 
 
 def describe(card: Card, file: str, models: Sequence[str] | None) -> str:
@@ -110,7 +110,7 @@ def _write(
             try:
                 offsets, scores = score_chunk(card, networks, chunk, acceptance)
             except BadChunk as error:
-                log.warning("%s", error)
+                log.warning("lost: %s", error)
                 lost.append(error)
                 offsets, scores = _without_scores(chunk, columns)
             writer.extend(offsets, scores)

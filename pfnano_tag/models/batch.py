@@ -1,7 +1,7 @@
 """Flat inputs of many jets, and padded batches of some of them.
 
 Jets stay flat (matrices of all constituents plus offsets) until the last moment: padding exists only
-inside a :class:`Batch`, and only up to the longest jet of that batch.
+inside a `Batch`, and only up to the longest jet of that batch.
 
 Shape suffixes: J jets, B jets of a batch, N constituents (flat: of all jets; in a batch: padded), F features,
 4 four-vector components (px, py, pz, E in GeV), K classes.
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 class GroupInputs:
     """Scaled inputs of one constituent group of all jets.
 
-    Attributes
+    Parameters
     ----------
     x_NF : Tensor
         float32, transformed and scaled features.
@@ -70,7 +70,7 @@ class GroupInputs:
 class FlatInputs:
     """Scaled inputs of many jets: a matrix of jet features and flat constituent groups.
 
-    Attributes
+    Parameters
     ----------
     jet_JF : Tensor
         float32 jet features, transformed and scaled.
@@ -124,7 +124,7 @@ class FlatInputs:
 class GroupBatch:
     """One constituent group of a batch, padded with zeros behind the real constituents.
 
-    Attributes
+    Parameters
     ----------
     x_BNF : Tensor
         float32 features, zero in the padding.

@@ -19,9 +19,9 @@ from pfnano_tag.models.layers import dense_stack
 
 @dataclass(frozen=True)
 class DeepSetsConfig:
-    """Sizes of :class:`DeepSets`.
+    """Sizes of `DeepSets`.
 
-    Attributes
+    Parameters
     ----------
     features : dict of str to int
         Number of features per group; `jet` holds the jet features.

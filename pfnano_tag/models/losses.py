@@ -5,13 +5,9 @@ Shape suffixes: B jets, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def weighted_mean(loss_B: Tensor, weight_B: Tensor | None = None) -> Tensor:
@@ -65,7 +61,7 @@ def focal(
 
 
 class CrossEntropy(nn.Module):
-    """:func:`cross_entropy` as a module."""
+    """`cross_entropy` as a module."""
 
     def __init__(self, smoothing: float = 0.0) -> None:
         super().__init__()
@@ -77,7 +73,7 @@ class CrossEntropy(nn.Module):
 
 
 class Focal(nn.Module):
-    """:func:`focal` as a module; `alpha` is one factor per class."""
+    """`focal` as a module; `alpha` is one factor per class."""
 
     def __init__(self, gamma: float = 2.0, alpha: tuple[float, ...] | None = None) -> None:
         super().__init__()

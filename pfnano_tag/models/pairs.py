@@ -44,7 +44,8 @@ def kinematics(vectors: Tensor) -> Tensor:
     """
     px, py, pz, energy = vectors.unbind(-1)
     pt = torch.hypot(px, py)
-    rapidity = 0.5 * torch.log(1 + 2 * pz / (energy - pz).clamp(min=1e-20))
+    ratio = 1 + 2 * pz / (energy - pz).clamp(min=1e-20)  # (E + pz) / (E - pz); rounding may bring it to zero
+    rapidity = 0.5 * torch.log(ratio.clamp(min=FLOOR))
     return torch.stack([pt, rapidity, torch.atan2(py, px), px, py, pz, energy], dim=-1)
 
 
@@ -54,7 +55,7 @@ def pair_features(a: Tensor, b: Tensor) -> Tensor:
     Parameters
     ----------
     a, b : Tensor
-        (..., 7) from :func:`kinematics`.
+        (..., 7) from `kinematics`.
 
     Returns
     -------

@@ -23,9 +23,9 @@ from pfnano_tag.models.pairs import PairEmbedding, padding_bias
 
 @dataclass(frozen=True)
 class ParticleTransformerConfig:
-    """Sizes of :class:`ParticleTransformer`; the defaults are those of the reference.
+    """Sizes of `ParticleTransformer`; the defaults are those of the reference.
 
-    Attributes
+    Parameters
     ----------
     features : dict of str to int
         Number of features per group; `jet` holds the jet features.

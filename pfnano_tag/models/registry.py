@@ -65,7 +65,7 @@ def resolve(architecture: str, arguments: dict[str, Any]) -> dict[str, Any]:
     Raises
     ------
     CardError
-        As for :func:`build`; every problem is listed.
+        As for `build`; every problem is listed.
     """
     if architecture not in ARCHITECTURES:
         hint = ", ".join(nearest(architecture, ARCHITECTURES) or ARCHITECTURES)

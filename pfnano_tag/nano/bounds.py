@@ -11,6 +11,8 @@ from pfnano_tag.nano.schema import Feature
 
 HUGE = 1e32
 """Larger sizes count as not finite (`catch_infs` of cms-sw/cmssw)."""
+LARGEST_ENERGY = 1e6
+"""No energy in a collision of today is larger [GeV]; squares of it are exact enough in single precision."""
 
 
 @dataclass(frozen=True)
@@ -76,3 +78,15 @@ def _stored_placeholder(values: NDArray[np.float32], feature: Feature) -> NDArra
     if feature.name == "jetNTracksEtaRel":
         stored |= values == -1
     return stored
+
+
+def four_vector(
+    px: NDArray[np.floating], py: NDArray[np.floating], pz: NDArray[np.floating], energy: NDArray[np.floating]
+) -> dict[str, NDArray[np.float32]]:
+    """Return the columns of four-vectors [GeV]; one that is not finite, or absurd, becomes zero as a whole.
+
+    One NaN among the constituents would else reach all of them through the attention of a transformer.
+    """
+    sound = np.isfinite(px + py + pz) & (energy < LARGEST_ENERGY)
+    columns = {"px": px, "py": py, "pz": pz, "energy": energy}
+    return {name: np.where(sound, values, 0.0).astype(np.float32) for name, values in columns.items()}

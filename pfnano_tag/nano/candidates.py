@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfnano_tag.nano import tracks
+from pfnano_tag.nano.bounds import four_vector
 from pfnano_tag.nano.columns import Index, Jagged, delta_phi, least_per_list, offsets_of, pairs_within, rank_in_list
 from pfnano_tag.nano.layouts import Status
 from pfnano_tag.nano.reader import Chunk
@@ -92,7 +93,7 @@ def linked(chunk: Chunk, jets: SelectedJets, candidate_pt: float) -> Linked:
             f"which has {pt.counts[event[where]]} candidates ({int(outside.sum())} such links)"
         )
     candidate = pt.offsets[event] + index
-    hard = pt.values[candidate] >= candidate_pt
+    hard = ~(pt.values[candidate] < candidate_pt)  # NaN stays: its features become placeholders, and are counted
     candidate = candidate[hard]
     charged = chunk["PFCands_charge"].values[candidate] != 0
     return Linked(chunk, jets, link[hard], candidate, jet[hard], event[hard], charged)
@@ -278,7 +279,7 @@ class Candidates:
         mass = self.branch64("PFCands_mass")
         px, py, pz = self.momentum
         energy = np.sqrt(px**2 + py**2 + pz**2 + mass**2)
-        return {n: v.astype(np.float32) for n, v in (("px", px), ("py", py), ("pz", pz), ("energy", energy))}
+        return four_vector(px, py, pz, energy)
 
 
 Maker = Callable[[Candidates], Array]

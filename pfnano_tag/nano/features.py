@@ -17,8 +17,11 @@ from pfnano_tag.nano.columns import Jagged
 from pfnano_tag.nano.jets import ConstituentTable, JetTable
 from pfnano_tag.nano.layouts import Status, branches_of, require_features
 from pfnano_tag.nano.reader import Chunk
-from pfnano_tag.nano.schema import CANDIDATES, FEATURES, JET_VECTOR, SV_VECTOR, Feature
+from pfnano_tag.nano.schema import CHARGED, FEATURES, JET_VECTOR, NEUTRAL, SV_VECTOR, Feature
 from pfnano_tag.nano.selection import SelectedJets
+
+_ORDER = {"jet": (), "charged": CHARGED, "neutral": NEUTRAL, "sv": SV_VECTOR}
+"""What the order of a group's constituents needs, also where all its features are dropped."""
 
 
 def branches_for(ids: Iterable[str], branches: frozenset[str]) -> set[str]:
@@ -35,15 +38,8 @@ def branches_for(ids: Iterable[str], branches: frozenset[str]) -> set[str]:
     needed = set(JET_VECTOR)
     for feature in wanted:
         needed.update(branches_of(feature, branches))
-    groups = {feature.group for feature in wanted}
-    if groups & {"charged", "neutral"}:
-        needed.update(CANDIDATES)
-    if "charged" in groups:
-        needed.update({"PFCands_d0", "PFCands_d0Err", "SV_eta", "SV_phi"})
-    if "neutral" in groups:
-        needed.update({"SV_eta", "SV_phi"})
-    if "sv" in groups:
-        needed.update(SV_VECTOR)
+    for group in {feature.group for feature in wanted}:
+        needed.update(_ORDER[group])
     return needed & branches
 
 
@@ -87,7 +83,19 @@ def read_jets(
     ids = list(features)
     status = require_features(ids, chunk.branches, chunk.file.path, droppable)
     chunk.load(branches_for(ids, chunk.branches))
-    jets = SelectedJets.of(chunk, jet_mask)
+    with np.errstate(all="ignore"):  # NaN and infinity in the file become placeholders, and are counted
+        return _table(chunk, ids, SelectedJets.of(chunk, jet_mask), status, caps, candidate_pt)
+
+
+def _table(
+    chunk: Chunk,
+    ids: list[str],
+    jets: SelectedJets,
+    status: Mapping[str, Status],
+    caps: Mapping[str, int],
+    candidate_pt: float,
+) -> JetTable:
+    """Return the features of chosen jets, group by group."""
     wanted = {group: [FEATURES[name] for name in ids if FEATURES[name].group == group] for group in _groups(ids)}
     table = _Collected(status)
     counts: dict[str, NDArray[np.int64]] = {}

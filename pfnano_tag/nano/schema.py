@@ -1,6 +1,6 @@
 """The one table of features: what each input is, where it comes from, how it is bounded and drawn.
 
-Names are DeepJet's (FACTS of cms-sw/cmssw: RecoBTag/FeatureTools; PFNano: JetConstituentTableProducer). Bounds and
+Names are DeepJet's (cms-sw/cmssw: RecoBTag/FeatureTools; PFNano: JetConstituentTableProducer). Bounds and
 replacements follow `catch_infs_and_bound` of cms-sw/cmssw:RecoBTag/FeatureTools/interface/deep_helpers.h. A feature
 is addressed as `group/name`.
 """
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 Group = Literal["jet", "charged", "neutral", "sv"]
 GROUPS: tuple[Group, ...] = ("jet", "charged", "neutral", "sv")
-CONSTITUENT_GROUPS: tuple[Group, ...] = ("charged", "neutral", "sv")
 
 LOG_SCALES = {"log": 1.0, "log100": 100.0}
 """Transforms sign(x) ln(1 + s abs(x)) by name, with their s; `none` leaves a value as it is. `log100` is for lengths
@@ -25,9 +24,13 @@ JET_VECTOR = ("Jet_pt", "Jet_eta", "Jet_phi", "Jet_mass")
 CANDIDATE_LINKS = ("JetPFCands_jetIdx", "JetPFCands_pFCandsIdx")
 CANDIDATE_VECTOR = ("PFCands_pt", "PFCands_eta", "PFCands_phi", "PFCands_mass", "PFCands_charge")
 CANDIDATES = (*JET_VECTOR, "Jet_rawFactor", *CANDIDATE_LINKS, *CANDIDATE_VECTOR)
-TRACK = ("PFCands_d0", "PFCands_d0Err", "PFCands_dz", "PFCands_dzErr")
 SV_LINKS = ("JetSVs_jetIdx", "JetSVs_sVIdx")
 SV_DIRECTION = ("SV_eta", "SV_phi")
+NEUTRAL = (*CANDIDATES, *SV_DIRECTION)
+"""What any feature of a neutral candidate needs: nearness to a vertex orders them."""
+CHARGED = (*NEUTRAL, "PFCands_d0", "PFCands_d0Err")
+"""The same for charged candidates, which significance orders first."""
+TRACK = (*CHARGED, "PFCands_dz", "PFCands_dzErr")
 SV_VECTOR = (
     *JET_VECTOR,
     "Jet_rawFactor",
@@ -100,32 +103,30 @@ class Feature:
 
 
 def _charged() -> list[Feature]:
-    kinematics = CANDIDATES
-    track = (*CANDIDATES, *TRACK)
 
     def feature(name: str, unit: str, label: str, axis: tuple[int, float, float], **options: object) -> Feature:
         return Feature("charged", name, unit, label, axis, **options)  # type: ignore[arg-type]
 
     def link(branch: str) -> tuple[str, ...]:
-        return (*track, f"JetPFCands_{branch}")
+        return (*TRACK, f"JetPFCands_{branch}")
 
     return [
-        feature("trackEtaRel", "", r"track $\eta_{rel}$", (100, 0, 8), read=link("btagEtaRel"), derived=track, low=-5, high=15),
-        feature("trackPtRel", "GeV", r"track $p_{T,rel}$", (100, 0, 4), derived=kinematics, low=-1, high=4),
-        feature("trackPPar", "GeV", r"track $p_{par}$", (100, 0, 300), derived=kinematics, low=-1e5, high=1e5, transform="log"),
-        feature("trackDeltaR", "", r"$\Delta R$(track, jet)", (100, 0, 0.4), derived=kinematics, low=-5, high=5),
-        feature("trackPParRatio", "", r"track $p_{par}/p$", (100, 0, 1), read=link("btagPParRatio"), derived=track, low=-10, high=100),
-        feature("trackSip2dVal", "cm", r"signed $IP_{2D}$", (100, -0.2, 0.5), derived=track, low=-1, high=70, transform="log100", needs="track"),
-        feature("trackSip2dSig", "", r"signed $IP_{2D}$ significance", (100, -1, 50), derived=track, low=-1, high=4e4, transform="log", needs="track"),
-        feature("trackSip3dVal", "cm", r"signed $IP_{3D}$", (100, -0.2, 0.5), read=link("btagSip3dVal"), derived=track, low=-1, high=1e5, transform="log100", needs="track"),
-        feature("trackSip3dSig", "", r"signed $IP_{3D}$ significance", (100, -1, 50), read=link("btagSip3dSig"), derived=track, low=-1, high=4e4, transform="log", needs="track"),
-        feature("trackJetDistVal", "cm", "distance(track, jet axis)", (100, -0.2, 0), read=link("btagJetDistVal"), derived=track, low=-20, high=1, transform="log100", needs="track"),
-        feature("ptrel", "", r"$p_T/p_T^{jet} - 1$", (100, -1, 0), derived=kinematics, low=-1, high=0),
-        feature("drminsv", "", r"min. $\Delta R$(cand., SV) $-$ 0.4", (100, -0.4, 0), derived=(*kinematics, *SV_DIRECTION), low=-0.4, high=0, needs="vertex"),
-        feature("VTX_ass", "", "vertex association quality", (8, 0, 8), read=(*kinematics, "PFCands_pvAssocQuality"), protected=True, integer=True),
-        feature("puppiw", "", "PUPPI weight", (50, 0, 1), read=(*kinematics, "PFCands_puppiWeight"), protected=True),
-        feature("chi2", "", r"track $\chi^2$/ndf", (50, 0, 50), read=(*kinematics, "PFCands_d0Err", "PFCands_trkChi2"), default=-1, replacement=-1, low=-1, high=300, transform="log", protected=True, needs="track"),
-        feature("quality", "", "track quality mask", (8, 0, 8), read=(*kinematics, "PFCands_d0Err", "PFCands_trkQuality"), default=1, replacement=1, protected=True, integer=True, needs="track"),
+        feature("trackEtaRel", "", r"track $\eta_{rel}$", (100, 0, 8), read=link("btagEtaRel"), derived=TRACK, low=-5, high=15),
+        feature("trackPtRel", "GeV", r"track $p_{T,rel}$", (100, 0, 4), derived=CHARGED, low=-1, high=4),
+        feature("trackPPar", "GeV", r"track $p_{par}$", (100, 0, 300), derived=CHARGED, low=-1e5, high=1e5, transform="log"),
+        feature("trackDeltaR", "", r"$\Delta R$(track, jet)", (100, 0, 0.4), derived=CHARGED, low=-5, high=5),
+        feature("trackPParRatio", "", r"track $p_{par}/p$", (100, 0, 1), read=link("btagPParRatio"), derived=TRACK, low=-10, high=100),
+        feature("trackSip2dVal", "cm", r"signed $IP_{2D}$", (100, -0.2, 0.5), derived=TRACK, low=-1, high=70, transform="log100", needs="track"),
+        feature("trackSip2dSig", "", r"signed $IP_{2D}$ significance", (100, -1, 50), derived=TRACK, low=-1, high=4e4, transform="log", needs="track"),
+        feature("trackSip3dVal", "cm", r"signed $IP_{3D}$", (100, -0.2, 0.5), read=link("btagSip3dVal"), derived=TRACK, low=-1, high=1e5, transform="log100", needs="track"),
+        feature("trackSip3dSig", "", r"signed $IP_{3D}$ significance", (100, -1, 50), read=link("btagSip3dSig"), derived=TRACK, low=-1, high=4e4, transform="log", needs="track"),
+        feature("trackJetDistVal", "cm", "distance(track, jet axis)", (100, -0.2, 0), read=link("btagJetDistVal"), derived=TRACK, low=-20, high=1, transform="log100", needs="track"),
+        feature("ptrel", "", r"$p_T/p_T^{jet} - 1$", (100, -1, 0), derived=CHARGED, low=-1, high=0),
+        feature("drminsv", "", r"min. $\Delta R$(cand., SV) $-$ 0.4", (100, -0.4, 0), derived=CHARGED, low=-0.4, high=0, needs="vertex"),
+        feature("VTX_ass", "", "vertex association quality", (8, 0, 8), read=(*CHARGED, "PFCands_pvAssocQuality"), protected=True, integer=True),
+        feature("puppiw", "", "PUPPI weight", (50, 0, 1), read=(*CHARGED, "PFCands_puppiWeight"), protected=True),
+        feature("chi2", "", r"track $\chi^2$/ndf", (50, 0, 50), read=(*CHARGED, "PFCands_trkChi2"), default=-1, replacement=-1, low=-1, high=300, transform="log", protected=True, needs="track"),
+        feature("quality", "", "track quality mask", (8, 0, 8), read=(*CHARGED, "PFCands_trkQuality"), default=1, replacement=1, protected=True, integer=True, needs="track"),
     ]  # fmt: skip
 
 
@@ -134,14 +135,14 @@ def _neutral() -> list[Feature]:
         return Feature("neutral", name, "", label, axis, **options)  # type: ignore[arg-type]
 
     return [
-        feature("ptrel", r"$p_T/p_T^{jet} - 1$", (100, -1, 0), derived=CANDIDATES, low=-1, high=0),
-        feature("etarel", r"$|\Delta\eta|$(cand., jet) $-$ 0.5", (100, -0.5, 0), derived=CANDIDATES, low=-2, high=0),
-        feature("phirel", r"$|\Delta\phi|$(cand., jet) $-$ 0.5", (100, -0.5, 0), derived=CANDIDATES, low=-2, high=0),
-        feature("deltaR", r"$\Delta R$(cand., jet) $-$ 0.6", (100, -0.6, 0), derived=CANDIDATES, low=-0.6, high=0),
-        feature("isGamma", "is a photon", (2, 0, 2), derived=(*CANDIDATES, "PFCands_pdgId"), protected=True, integer=True),
+        feature("ptrel", r"$p_T/p_T^{jet} - 1$", (100, -1, 0), derived=NEUTRAL, low=-1, high=0),
+        feature("etarel", r"$|\Delta\eta|$(cand., jet) $-$ 0.5", (100, -0.5, 0), derived=NEUTRAL, low=-2, high=0),
+        feature("phirel", r"$|\Delta\phi|$(cand., jet) $-$ 0.5", (100, -0.5, 0), derived=NEUTRAL, low=-2, high=0),
+        feature("deltaR", r"$\Delta R$(cand., jet) $-$ 0.6", (100, -0.6, 0), derived=NEUTRAL, low=-0.6, high=0),
+        feature("isGamma", "is a photon", (2, 0, 2), derived=(*NEUTRAL, "PFCands_pdgId"), protected=True, integer=True),
         feature("HadFrac", "hadronic calorimeter fraction", (50, 0, 1)),
-        feature("drminsv", r"min. $\Delta R$(cand., SV) $-$ 0.4", (100, -0.4, 0), derived=(*CANDIDATES, *SV_DIRECTION), low=-0.4, high=0, needs="vertex"),
-        feature("puppiw", "PUPPI weight", (50, 0, 1), read=(*CANDIDATES, "PFCands_puppiWeight"), protected=True),
+        feature("drminsv", r"min. $\Delta R$(cand., SV) $-$ 0.4", (100, -0.4, 0), derived=NEUTRAL, low=-0.4, high=0, needs="vertex"),
+        feature("puppiw", "PUPPI weight", (50, 0, 1), read=(*NEUTRAL, "PFCands_puppiWeight"), protected=True),
     ]  # fmt: skip
 
 

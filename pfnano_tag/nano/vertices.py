@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pfnano_tag.nano.bounds import four_vector
 from pfnano_tag.nano.candidates import Content
 from pfnano_tag.nano.columns import Index, Jagged, delta_phi, offsets_of, rank_in_list
 from pfnano_tag.nano.layouts import Status
@@ -131,5 +132,4 @@ def _vector(
     mass = chunk["JetSVs_mass"].values[link].astype(np.float64)
     eta, phi = jets.eta[jet] + eta_rel, jets.phi[jet] + phi_rel
     pz = pt * np.sinh(eta)
-    columns = {"px": pt * np.cos(phi), "py": pt * np.sin(phi), "pz": pz, "energy": np.sqrt(pt**2 + pz**2 + mass**2)}
-    return {name: values.astype(np.float32) for name, values in columns.items()}
+    return four_vector(pt * np.cos(phi), pt * np.sin(phi), pz, np.sqrt(pt**2 + pz**2 + mass**2))

@@ -113,8 +113,8 @@ def against_strength(
     return drawn
 
 
-def against_epoch(curves: Sequence[Curve], ylabel: str, text: str, right: str = "", marks: bool = True) -> Figure:
-    """Draw a quantity against the epoch (1, 2, ...); `marks` puts a symbol at every epoch."""
+def against_epoch(curves: Sequence[Curve], ylabel: str, text: str, right: str = "") -> Figure:
+    """Draw a quantity against the epoch (1, 2, ...)."""
     drawn, axes = figure()
     for curve in curves:
         axes.plot(
@@ -124,7 +124,7 @@ def against_epoch(curves: Sequence[Curve], ylabel: str, text: str, right: str = 
             color=curve.colour,
             label=curve.name,
             linewidth=1.6,
-            marker=curve.marker if marks else "",
+            marker=curve.marker,
             markersize=4,
         )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -142,7 +142,6 @@ def against_bins(
     ylabel: str,
     text: str,
     right: str = "",
-    log: bool = False,
     logx: bool = False,
     title: str = "",
     within: tuple[float, float] | None = None,
@@ -157,8 +156,8 @@ def against_bins(
         y and error (bins,).
     xlabel, ylabel, text, right, title : str
         As in `roc`.
-    log, logx : bool
-        Logarithmic axes.
+    logx : bool
+        Logarithmic x axis.
     within : tuple of float or None
         The y axis shows nothing outside (error bars of fractions may reach there).
     """
@@ -177,8 +176,6 @@ def against_bins(
             markersize=4,
             label=curve.name,
         )
-    if log:
-        axes.set_yscale("log")
     if logx:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -23,9 +23,7 @@ def shapes(
     text: str,
     right: str = "",
     log: bool = False,
-    colours: Mapping[str, str] | None = None,
     names: Mapping[str, str] | None = None,
-    styles: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw histograms normalised to unit sum.
 
@@ -34,7 +32,7 @@ def shapes(
     edges : array (bins + 1,)
         Bin edges.
     histograms : mapping
-        Key -> (sums of weights, sums of squared weights), each (bins,); one without entries is said to be empty
+        Flavour -> (sums of weights, sums of squared weights), each (bins,); one without entries is said to be empty
         in the legend.
     xlabel : str
         With its unit.
@@ -42,20 +40,20 @@ def shapes(
         Above the axes.
     log : bool
         Logarithmic y axis.
-    colours, names, styles : mapping or None
-        Colour, legend entry and line style per key; keys are taken for flavours where nothing is given.
+    names : mapping or None
+        Legend entry per key, where it is not the name of the flavour.
     """
     drawn, axes = figure()
-    colours, names, styles = colours or {}, names or {}, styles or {}
+    names = names or {}
     for key, (values, variances) in histograms.items():
         total = values.sum()
         name = names.get(key, flavour_name(key))
-        colour = colours.get(key, flavour_colour(key))
+        colour = flavour_colour(key)
         if total <= 0:
             axes.plot([], [], color=colour, label=f"{name} (no jets)")
             continue
         share, error = values / total, np.sqrt(variances) / total
-        axes.stairs(share, edges, color=colour, linewidth=1.6, label=name, linestyle=styles.get(key, "-"))
+        axes.stairs(share, edges, color=colour, linewidth=1.6, label=name)
         axes.stairs(share + error, edges, baseline=share - error, fill=True, color=colour, alpha=0.2, linewidth=0)
     if log:
         axes.set_ylim(*_log_range([values for values, _ in histograms.values()]))
@@ -131,7 +129,7 @@ def page(
     text, right : str
         Above the first and the last panel of the first row.
     colours, names, styles : mapping or None
-        As in `shapes`.
+        Colour, legend entry and line style per key; keys are taken for flavours where nothing is given.
     """
     colours, names, styles = colours or {}, names or {}, styles or {}
     columns = min(4, len(panels))

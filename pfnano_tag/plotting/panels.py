@@ -29,7 +29,7 @@ class Cell:
         Bin edges.
     simulation : mapping
         Component -> (sums of weights, sums of squared weights), each [bins].
-    data : ndarray [bins] or None
+    data : ndarray [bins]
         Counts.
     xlabel : str
         With unit.
@@ -39,7 +39,7 @@ class Cell:
 
     edges: Floats
     simulation: Mapping[str, tuple[Floats, Floats]]
-    data: Floats | None
+    data: Floats
     xlabel: str
     note: str = ""
 
@@ -49,9 +49,8 @@ def stack_page(
     columns: Sequence[str],
     text: str,
     right: str = "",
-    log: bool = True,
 ) -> Figure:
-    """Draw a page of stacks.
+    """Draw a page of stacks, on logarithmic y axes.
 
     Parameters
     ----------
@@ -61,8 +60,6 @@ def stack_page(
         Titles above the columns.
     text, right : str
         Above the page and below it.
-    log : bool
-        Logarithmic y axes.
     """
     matplotlib.rcParams.update(STYLE)
     size = (CELL_WIDTH * len(columns) + 1.6, CELL_HEIGHT * len(cells) + 0.6)
@@ -79,7 +76,7 @@ def stack_page(
             place = grid[line, column].subgridspec(2, 1, height_ratios=(3, 1))
             main = page.add_subplot(place[0])
             ratio = page.add_subplot(place[1], sharex=main)
-            _draw(main, ratio, cell, log)
+            _draw(main, ratio, cell)
             if line == 0:
                 main.set_title(title, fontsize=14)
             first = first or main
@@ -91,8 +88,8 @@ def stack_page(
     return page
 
 
-def _draw(main: Axes, ratio: Axes, cell: Cell, log: bool) -> None:
-    draw_stack(main, ratio if cell.data is not None else None, cell.edges, cell.simulation, cell.data, log)
+def _draw(main: Axes, ratio: Axes, cell: Cell) -> None:
+    draw_stack(main, ratio, cell.edges, cell.simulation, cell.data, log=True)
     main.tick_params(labelbottom=False, labelsize=11)
     ratio.tick_params(labelsize=11)
     main.set_ylabel("Jets / bin", fontsize=12)

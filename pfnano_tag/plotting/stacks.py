@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pfnano_tag.plotting.colours import flavour_colour, flavour_name
-from pfnano_tag.plotting.style import centres, figure, headroom, label, ratio_figure
+from pfnano_tag.plotting.style import centres, headroom, label, ratio_figure
 
 Floats = NDArray[np.floating]
 RATIO_RANGE = (0.5, 1.5)
@@ -20,14 +20,12 @@ RATIO_RANGE = (0.5, 1.5)
 def stack(
     edges: Floats,
     simulation: Mapping[str, tuple[Floats, Floats]],
-    data: Floats | None,
+    data: Floats,
     xlabel: str,
     text: str,
     right: str = "",
     ylabel: str = "Jets / bin",
     log: bool = False,
-    colours: Mapping[str, str] | None = None,
-    names: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw a stack of simulated components, sorted by yield, with data and the ratio data / simulation.
 
@@ -36,26 +34,20 @@ def stack(
     edges : array (bins + 1,)
         Bin edges.
     simulation : mapping
-        Component (flavour) -> (sums of weights, sums of squared weights), each (bins,), already normalised.
-    data : array (bins,) or None
-        Counts; drawn with Garwood intervals (68 %). None: no data and no ratio panel.
+        Flavour -> (sums of weights, sums of squared weights), each (bins,), already normalised.
+    data : array (bins,)
+        Counts; drawn with Garwood intervals (68 %).
     xlabel, ylabel : str
         With units.
     text, right : str
         Above the axes.
     log : bool
         Logarithmic y axis.
-    colours, names : mapping or None
-        Per component, where it is no flavour.
     """
-    if data is None:
-        drawn, main = figure()
-        bottom = main
-    else:
-        drawn, main, bottom = ratio_figure()
-    draw_stack(main, None if data is None else bottom, edges, simulation, data, log, colours, names)
+    drawn, main, ratio = ratio_figure()
+    draw_stack(main, ratio, edges, simulation, data, log)
     main.set_ylabel(ylabel)
-    bottom.set_xlabel(xlabel)
+    ratio.set_xlabel(xlabel)
     main.legend(ncols=2 if len(simulation) < 5 else 3, loc="upper right", fontsize=11)
     headroom(main, 0.3)
     label(main, text, right)
@@ -65,13 +57,11 @@ def stack(
 
 def draw_stack(
     main: Axes,
-    ratio: Axes | None,
+    ratio: Axes,
     edges: Floats,
     simulation: Mapping[str, tuple[Floats, Floats]],
-    data: Floats | None,
+    data: Floats,
     log: bool = False,
-    colours: Mapping[str, str] | None = None,
-    names: Mapping[str, str] | None = None,
 ) -> None:
     """Draw a stack with data into given panels, without texts and legend; parameters as in `stack`.
 
@@ -79,31 +69,21 @@ def draw_stack(
     ----------
     main : Axes
         Panel of the stack.
-    ratio : Axes or None
-        Panel of data / simulation, where there is data.
+    ratio : Axes
+        Panel of data / simulation.
     """
     total = sum((values for values, _ in simulation.values()), np.zeros(len(edges) - 1))
     variance = sum((variances for _, variances in simulation.values()), np.zeros(len(edges) - 1))
-    _components(main, edges, simulation, colours or {}, names or {})
+    _components(main, edges, simulation)
     _band(main, edges, total, np.sqrt(variance), "stat. unc. (sim.)")
-    if data is not None:
-        _points(main, edges, data)
-        if ratio is not None:
-            _ratio(ratio, edges, data, total, np.sqrt(variance))
-    _limits(
-        main, [*(values for values, _ in simulation.values()), *([] if data is None else [data])], total, data, log
-    )
+    _points(main, edges, data)
+    _ratio(ratio, edges, data, total, np.sqrt(variance))
+    _limits(main, [*(values for values, _ in simulation.values()), data], total, data, log)
     main.set_xlim(edges[0], edges[-1])
 
 
-def _components(
-    axes: Axes,
-    edges: Floats,
-    simulation: Mapping[str, tuple[Floats, Floats]],
-    colours: Mapping[str, str],
-    names: Mapping[str, str],
-) -> None:
-    """Fill the components one on the other, the smallest yield at the bottom."""
+def _components(axes: Axes, edges: Floats, simulation: Mapping[str, tuple[Floats, Floats]]) -> None:
+    """Fill the flavours one on the other, the smallest yield at the bottom."""
     base = np.zeros(len(edges) - 1)
     for key in sorted(simulation, key=lambda name: float(simulation[name][0].sum())):
         top = base + simulation[key][0]
@@ -112,8 +92,8 @@ def _components(
             edges,
             baseline=base,
             fill=True,
-            color=colours.get(key, flavour_colour(key)),
-            label=names.get(key, flavour_name(key)),
+            color=flavour_colour(key),
+            label=flavour_name(key),
         )
         base = top
 
@@ -168,9 +148,9 @@ def _ratio(axes: Axes, edges: Floats, data: Floats, total: Floats, error: Floats
     axes.yaxis.label.set(horizontalalignment="center", y=0.5)
 
 
-def _limits(axes: Axes, components: Sequence[Floats], total: Floats, data: Floats | None, log: bool) -> None:
+def _limits(axes: Axes, components: Sequence[Floats], total: Floats, data: Floats, log: bool) -> None:
     """Set the y range; a log axis reaches down to the smallest filled bin of any component, over five decades."""
-    highest = max(float(total.max(initial=0)), 0.0 if data is None else float(data.max(initial=0)))
+    highest = max(float(total.max(initial=0)), float(data.max(initial=0)))
     if highest <= 0:
         highest = 1.0
     if not log:

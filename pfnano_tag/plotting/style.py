@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pfnano_tag.card.output import write_whole
 
 DPI = 150
-WIDTH, HEIGHT = 7.4, 6.2  # inches
+WIDTH, HEIGHT, RATIO_HEIGHT = 7.4, 6.2, 7.0  # inches
 
 STYLE: Any = dict(mplhep.style.CMS) | {
     "font.size": 15,
@@ -52,10 +52,10 @@ def figure(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Axes]:
     return drawn, drawn.add_subplot()
 
 
-def ratio_figure(width: float = WIDTH, height: float = 7.0) -> tuple[Figure, Axes, Axes]:
+def ratio_figure() -> tuple[Figure, Axes, Axes]:
     """Return a figure with a main panel and a ratio panel below it (3:1) on the same x axis."""
     matplotlib.rcParams.update(STYLE)
-    drawn = Figure(figsize=(width, height), layout="constrained")
+    drawn = Figure(figsize=(WIDTH, RATIO_HEIGHT), layout="constrained")
     FigureCanvasAgg(drawn)
     drawn.get_layout_engine().set(h_pad=0.0, hspace=0.0)  # type: ignore[union-attr,call-arg]
     main, ratio = drawn.subplots(2, 1, sharex=True, height_ratios=(3, 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from pfnano_tag import __version__
 from pfnano_tag.card.card import Card
+from pfnano_tag.card.hashing import content_hash
 from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import StudyError
 from pfnano_tag.prepare.defaults import DefaultCounts
@@ -116,20 +116,6 @@ class Prepared:
         counts = [jets[split] for jets in self.jets.values()]
         return sum(count[name] if name else sum(count.values()) for count in counts)
 
-    def weight_fraction(self, dataset: str, split: str = "test") -> float:
-        """Return the part of a dataset's sum of weights that lies in a split; 0 for a dataset without events.
-
-        A dataset that was trained on enters data/MC with its test split only, divided by this.
-
-        Raises
-        ------
-        KeyError
-            When the dataset was not prepared: it then enters as a whole.
-        """
-        sums = self.sumw[dataset]
-        total = sum(sums.values())
-        return sums[split] / total if total else 0.0
-
     def to_json(self) -> dict[str, Any]:
         """Return the content of `prepared.json`, with a hash over it."""
         content = {
@@ -152,7 +138,7 @@ class Prepared:
             "weightless": self.weightless,
         }
         content = json.loads(json.dumps(content))  # tuples to lists: the form that is read back
-        return {**content, "sha256": _digest(content)}
+        return {**content, "sha256": content_hash(content)}
 
 
 def write_prepared(path: Path, prepared: Prepared) -> None:
@@ -199,7 +185,7 @@ def _read(path: Path) -> dict[str, Any]:
             "run `prepare` again"
         )
     digest = content.pop("sha256", None)
-    if digest != _digest(content) or not isinstance(content.get("sections"), dict):
+    if digest != content_hash(content) or not isinstance(content.get("sections"), dict):
         raise StudyError(f"{path}: its content does not fit its own hash (changed or damaged); run `prepare` again")
     return content
 
@@ -227,7 +213,3 @@ def _from_json(content: Mapping[str, Any]) -> Prepared:
         files=tuple(FileRecord.from_json(record) for record in content["files"]),
         defaults=counts,
     )
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -22,9 +22,9 @@ from pfnano_tag.nano.schema import features_of
 from pfnano_tag.prepare.cleaning import Cutflow, clean, cleaning_branches
 from pfnano_tag.prepare.labeling import DROP, Flavours, Truth, labels_of, truth_branches, truth_of
 from pfnano_tag.prepare.prepared import FileRecord, Prepared
-from pfnano_tag.prepare.splitting import SPLITS, event_hash, split_of
+from pfnano_tag.prepare.splitting import IDENTITY, SPLITS, event_hash, split_of
 
-EVENT = ("run", "luminosityBlock", "event", "genWeight")
+EVENT = (*IDENTITY, "genWeight")
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def examine(chunk: Chunk, card: Card, dataset: str) -> Examined:
     truth = truth_of(chunk)
     weight = chunk["genWeight"].astype(np.float64)
     cleaned = clean(chunk, card.jets, weight, truth.flavour != DROP)
-    event_id = event_hash(dataset, chunk["run"], chunk["luminosityBlock"], chunk["event"])
+    event_id = event_hash(dataset, *(chunk[name] for name in IDENTITY))
     split = split_of(event_id, card.splitting.fractions)
     event = list_of_row(chunk["Jet_pt"].offsets)
     return Examined(cleaned.kept, cleaned.cutflow, truth, event, event_id, split, weight)

@@ -198,7 +198,7 @@ def check_file(file: PFNanoFile, card: Card, dataset: Dataset) -> set[str]:
 
 def plan_of(file: PFNanoFile, card: Card, branches: set[str]) -> Plan:
     """Return the chunks of a file, by `resources.chunk` (uncompressed MB of the branches that are read)."""
-    return file.plan(branches, card.resources.chunk * 1e6)
+    return file.plan(branches, card.resources.chunk_bytes)
 
 
 def scan_file(file: PFNanoFile, card: Card, dataset: Dataset) -> FileScan:

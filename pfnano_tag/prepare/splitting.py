@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 SPLITS = ("train", "validation", "test")
 """Names of the splits; a jet's split is the index in here."""
 
+IDENTITY = ("run", "luminosityBlock", "event")
+"""Branches that identify an event inside its dataset."""
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
@@ -34,6 +37,11 @@ def mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     z = (z ^ (z >> np.uint64(30))) * _FIRST
     z = (z ^ (z >> np.uint64(27))) * _SECOND
     return z ^ (z >> np.uint64(31))
+
+
+def uniform(words: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Return numbers in [0, 1) from the upper 53 bits of mixed words."""
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def event_hash(
@@ -70,6 +78,5 @@ def split_of(hashes: NDArray[np.uint64], fractions: Sequence[float]) -> NDArray[
     fractions : sequence of float
         Of the three splits; they sum to 1.
     """
-    uniform = (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
     edges = np.cumsum(np.asarray(fractions, dtype=np.float64))[:-1]
-    return np.searchsorted(edges, uniform, side="right").astype(np.uint8)
+    return np.searchsorted(edges, uniform(hashes), side="right").astype(np.uint8)

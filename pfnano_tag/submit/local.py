@@ -36,7 +36,7 @@ def run_local(job: JobFolder, processes: int) -> None:
     """
     with ThreadPoolExecutor(processes) as pool:
         codes = pool.map(partial(_run_one, job), job.items)
-        outcome = list(zip(job.items, progress(codes, len(job.items), "analyze", "file"), strict=True))
+        outcome = list(zip(job.items, progress(codes, len(job.items), "analyze", "files"), strict=True))
     failed = [(item, code) for item, code in outcome if code != EXIT_COMPLETE]
     if not failed:
         log.info("%d items complete, outputs in %s", len(outcome), job.output)

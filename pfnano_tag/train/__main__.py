@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def parser() -> argparse.ArgumentParser:
     """Options of the command."""
     options = parser_for("train", __doc__)
-    options.add_argument("--model", action="append", metavar="NAME", help="model of the card (repeat; default: all)")
+    options.add_argument(
+        "--model", action="append", metavar="NAME", help="model of the card; repeat for more [default: all]"
+    )
     again = options.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on behind the last finished epoch")
     again.add_argument("--overwrite", action="store_true", help="throw a trained model away and start again")

@@ -45,7 +45,7 @@ class LabelledInputs:
 class Loader:
     """Batches of an epoch.
 
-    Attributes
+    Parameters
     ----------
     jets : LabelledInputs
         All jets.

@@ -81,7 +81,7 @@ def load_jets(card: Card, prepared: Prepared, interruption: Interruption) -> tup
     """
     parts: dict[str, list[LabelledInputs]] = {name: [] for name in USED}
     chunks = sum(len(record.chunks) for record in prepared.files)
-    for jets in progress(training_jets(card, prepared, USED), total=chunks, description="reading", unit="chunk"):
+    for jets in progress(training_jets(card, prepared, USED), total=chunks, description="reading", unit="chunks"):
         if interruption.asked:
             raise Incomplete("stopped while reading the training jets; nothing was trained, run again")
         for name, part in _split(jets, prepared).items():

@@ -46,7 +46,7 @@ def save_state(folder: Path, epoch: int, optimizer: torch.optim.Optimizer) -> No
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Read what :func:`save_state` wrote; no code in the file is run.
+    """Read what `save_state` wrote; no code in the file is run.
 
     Raises
     ------

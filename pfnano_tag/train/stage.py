@@ -10,8 +10,6 @@ import torch
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.folder import bind, model_folder, prepared_path
 from pfnano_tag.errors import CardError, OutputError
-from pfnano_tag.infer.bookkeeping import features_of
-from pfnano_tag.models.registry import build
 from pfnano_tag.prepare.prepared import Prepared, read_prepared
 from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.loading import GB, PROGRAM, USED, bytes_in_memory, check_memory, load_jets
@@ -50,7 +48,7 @@ def run(card: Card, models: Sequence[str] | None = None, resume: bool = False, o
     torch.set_num_threads(card.resources.threads)
     recipes = [recipe_of(card, prepared, name) for name in names]
     for recipe in recipes:
-        build(recipe.architecture, recipe.arguments, features_of(recipe.inputs), len(recipe.classes))
+        recipe.network()  # arguments that don't fit are named before anything is read
         if is_trained(recipe.folder) and not (resume or overwrite):
             raise OutputError(
                 f"{recipe.folder}: model {recipe.name!r} is trained already; --resume goes on with it, "
@@ -96,13 +94,13 @@ def recipe_of(card: Card, prepared: Prepared, name: str) -> Recipe:
 
 
 def plan(card: Card, models: Sequence[str] | None = None) -> str:
-    """What :func:`run` would do, and the memory that it needs."""
+    """What `run` would do, and the memory that it needs."""
     names = _chosen(card, models)
     prepared = read_prepared(prepared_path(card), card)
     lines = [f"jets: {prepared.total('train')} to train on, {prepared.total('validation')} to validate on"]
     for name in names:
         recipe = recipe_of(card, prepared, name)
-        module = build(recipe.architecture, recipe.arguments, features_of(recipe.inputs), len(recipe.classes))
+        module = recipe.network()
         size = sum(parameter.numel() for parameter in module.parameters())
         attack = "" if recipe.attack is None else f", every batch attacked by {recipe.settings.attack}"
         state = " (trained already)" if is_trained(recipe.folder) else ""

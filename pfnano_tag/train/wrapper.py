@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pfnano_tag.attack.registry import Distortion, make
+from pfnano_tag.attack.registry import make
 from pfnano_tag.card.attacks import Attack
 from pfnano_tag.card.command import progress
 from pfnano_tag.card.training import Training
 from pfnano_tag.errors import CheckpointError, DataError, Incomplete
-from pfnano_tag.infer.bookkeeping import Tagger, checkpoint_path, features_of, load_checkpoint, save_checkpoint
+from pfnano_tag.infer.bookkeeping import Tagger, checkpoint_path, feature_counts, load_checkpoint, save_checkpoint
+from pfnano_tag.infer.prediction import Distortion
 from pfnano_tag.models.batch import Batch, call
 from pfnano_tag.models.losses import LOSSES
 from pfnano_tag.models.registry import build, resolve
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 class Recipe:
     """What defines a training, apart from the jets.
 
-    Attributes
+    Parameters
     ----------
     name : str
         Name of the model in the card.
@@ -74,6 +75,17 @@ class Recipe:
         attack = None if self.attack is None else self.attack.model_dump(mode="json", exclude={"scan"})
         return {"settings": settings, "attack": attack, "seed": self.seed}
 
+    def network(self) -> nn.Module:
+        """A new network, its weights drawn by torch's random numbers.
+
+        Raises
+        ------
+        CardError
+            When the architecture doesn't take the arguments.
+        """
+        features = feature_counts(self.inputs)
+        return build(self.architecture, self.arguments, features, len(self.classes))
+
     def check(self, tagger: Tagger) -> None:
         """Refuse to go on with a checkpoint of another recipe.
 
@@ -111,7 +123,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, training: LabelledInputs, validation: LabelledInputs) -> None:
         self.recipe, self.validation = recipe, validation
         torch.manual_seed(seed_of(recipe.seed, "weights"))
-        self.module = build(recipe.architecture, recipe.arguments, features_of(recipe.inputs), len(recipe.classes))
+        self.module = recipe.network()
         settings = recipe.settings
         self.optimizer = make_optimizer(settings, self.module.parameters())
         self.loss = LOSSES[settings.loss](**({"gamma": settings.focal_gamma} if settings.loss == "focal" else {}))
@@ -213,7 +225,8 @@ class Trainer:
             self.loader.epoch(epoch),
             total=len(self.loader),
             description=f"{self.recipe.name} epoch {epoch}/{self.recipe.settings.epochs}",
-            unit="batch",
+            unit="batches",
+            level=logging.DEBUG,  # each epoch has a line of its own
         )
         return enumerate(bar, first)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pfnano_tag.card.output import write_json
-from pfnano_tag.infer.bookkeeping import features_of, save_checkpoint
+from pfnano_tag.infer.bookkeeping import feature_counts, save_checkpoint
 from pfnano_tag.models.registry import build
 from pfnano_tag.nano.schema import FEATURES, INPUT_SETS
 from pfnano_tag.prepare.inputs import InputFeature, InputSpec
@@ -32,7 +32,7 @@ def save(study: Path, name: str, seed: int, input_set: str = "constituents", epo
     torch.manual_seed(seed)
     spec = inputs(input_set)
     arguments = {"phi": [16], "rho": [16]}
-    module = build("deepsets", arguments, features_of(spec), len(CLASSES))
+    module = build("deepsets", arguments, feature_counts(spec), len(CLASSES))
     folder = study / "models" / name
     path = save_checkpoint(folder, name, epoch, module, spec, CLASSES, "deepsets", arguments, {})
     write_json(folder / "best.json", {"epoch": epoch})

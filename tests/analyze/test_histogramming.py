@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pfnano_tag.analyze.histogramming import Histograms, bin_of, logit, replica_counts
+from pfnano_tag.analyze.histogramming import Histograms, bin_of, logit
 from pfnano_tag.analyze.result import Category, Variable
-from pfnano_tag.prepare.splitting import event_hash
+from pfnano_tag.evaluate.bootstrap import replica_weights
 
 
 def variable(kind="kinematics", flavours=("b", "g"), replicas=0, bins=10, low=0.0, high=1.0):
@@ -57,7 +57,7 @@ def test_sparse_parts_add_up_to_the_whole():
 def test_replicas_are_events_counted_as_often_as_drawn():
     rng = np.random.default_rng(3)
     x, weight = rng.random(300), rng.random(300)
-    counts = replica_counts(rng.integers(0, 2**63, 300).astype(np.uint64), 7)
+    counts = replica_weights(rng.integers(0, 2**63, 300).astype(np.uint64), 7).T
     histograms = Histograms({"x": variable(replicas=7)})
     histograms.fill_replicas("x", ("two", "none", "nominal"), x, weight, counts, 2)
     content = histograms.contents()["x"][1]
@@ -67,20 +67,9 @@ def test_replicas_are_events_counted_as_often_as_drawn():
         np.testing.assert_allclose(content.values[9 + 2 + replica, 1:-1], expected, rtol=1e-12)
 
 
-def test_replica_counts_are_poisson_and_depend_on_the_event_alone():
-    hashes = event_hash("mc", np.ones(40_000), np.ones(40_000), np.arange(40_000))
-    counts = replica_counts(hashes, 20)
-    assert counts.mean() == pytest.approx(1, abs=0.005)
-    assert counts.var() == pytest.approx(1, abs=0.01)
-    assert np.abs(np.corrcoef(counts.T.astype(float)) - np.eye(20)).max() < 0.03
-    order = np.random.default_rng(0).permutation(len(hashes))
-    assert np.array_equal(replica_counts(hashes[order], 20), counts[order])
-    assert np.array_equal(replica_counts(hashes, 5), counts[:, :5])
-
-
 def test_the_spread_of_replicas_is_the_statistical_error():
     rng = np.random.default_rng(4)
     hashes = rng.integers(0, 2**63, 2000).astype(np.uint64)
     weight = rng.uniform(0.5, 1.5, 2000)
-    totals = (replica_counts(hashes, 400) * weight[:, None]).sum(axis=0)
+    totals = (replica_weights(hashes, 400) * weight).sum(axis=1)
     assert totals.std() == pytest.approx(np.sqrt((weight**2).sum()), rel=0.1)

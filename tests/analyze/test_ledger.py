@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from pfnano_tag.analyze.ledger import Ledger, key_of, locked
+from pfnano_tag.analyze.ledger import Ledger, locked
+from pfnano_tag.card.hashing import content_hash
 from pfnano_tag.errors import OutputError
 
 PLAN = ((0, 10), (10, 25))
@@ -15,7 +16,7 @@ PLAN = ((0, 10), (10, 25))
 
 def ledger(folder, **content):
     content = {"file": "a", **content}
-    return Ledger(folder, key_of(content), content)
+    return Ledger(folder, content_hash(content), content)
 
 
 @pytest.fixture

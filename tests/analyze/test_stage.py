@@ -13,11 +13,12 @@ import uproot
 from uproot.models.TBasket import Model_TBasket
 
 from pfnano_tag.analyze import stage
-from pfnano_tag.analyze.histogramming import logit, replica_counts
+from pfnano_tag.analyze.histogramming import logit
 from pfnano_tag.analyze.job import make_job
 from pfnano_tag.analyze.ledger import ledger_folder
 from pfnano_tag.analyze.result import JobResult
 from pfnano_tag.errors import CardError, Incomplete
+from pfnano_tag.evaluate.bootstrap import replica_weights
 from pfnano_tag.infer import stage as infer_stage
 from pfnano_tag.nano import reader
 from pfnano_tag.nano.reader import PFNanoFile
@@ -117,7 +118,7 @@ def test_fine_bins_and_replicas(full, scores):
     columns, weight, _, hashes = scores
     x, edges = logit(columns["first_BvsL"]), np.linspace(-12, 12, 481)
     wanted = {"region": "all", "model": "first", "variant": "nominal"}
-    counts = replica_counts(hashes, 4)
+    counts = replica_weights(hashes, 4)
     with JobResult(full[1]) as result:
         found = total(result, "agreement_BvsL", **wanted, replica=-1)
         # a score within rounding of an edge may change bins: compare the shape in steps of eight bins
@@ -126,7 +127,7 @@ def test_fine_bins_and_replicas(full, scores):
         assert np.abs(found[1:-1] - expected).sum() < 4 * np.abs(weight).max()
         for replica in range(4):
             found = total(result, "agreement_BvsL", **wanted, replica=replica, flavour="all")
-            np.testing.assert_allclose(found.sum(), (weight * counts[:, replica]).sum())
+            np.testing.assert_allclose(found.sum(), (weight * counts[replica]).sum())
 
 
 def test_entries_are_the_jets_that_pass(full, scores):

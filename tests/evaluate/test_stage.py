@@ -14,9 +14,10 @@ from pfnano_tag.card import read_card
 from pfnano_tag.card.folder import prepared_path
 from pfnano_tag.errors import CheckpointError, StudyError
 from pfnano_tag.evaluate import stage
-from pfnano_tag.evaluate.discriminants import compared, discriminant
+from pfnano_tag.evaluate.discriminants import compared
 from pfnano_tag.evaluate.scores import collect, joined, load_taggers
 from pfnano_tag.infer.bookkeeping import find_checkpoint
+from pfnano_tag.infer.discriminants import discriminant
 from pfnano_tag.prepare.prepared import read_prepared
 from pfnano_tag.prepare.sample import training_jets
 

@@ -103,6 +103,7 @@ def test_forced_decays_change_the_cross_section(tmp_path, pool):
 
 def test_card_and_generator_know_the_same_choices():
     assert set(section.DECAYS) == set(section.FLAVOURS) == set(PROCESS_IDS) - {"minbias"}
+    assert set(command._PROCESSES) == set(section.DECAYS)
     for process in section.DECAYS:
         for decays in section.DECAYS[process]:
             assert settings_of(process, ProcessOptions(decays=decays))

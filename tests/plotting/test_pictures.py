@@ -51,8 +51,7 @@ def test_ratio_and_arrows_for_points_outside():
     np.testing.assert_allclose((band.get_data().values - 1)[:2], [1 / np.sqrt(41), 1 / np.sqrt(32)])
 
 
-def test_stack_without_data_or_without_anything():
-    assert len(stacks.stack(EDGES, SIMULATION, None, "x", "a sample", log=True).axes) == 1
+def test_stack_without_anything():
     empty = {"b": (np.zeros(5), np.zeros(5))}
     assert len(stacks.stack(EDGES, empty, np.zeros(5), "x", "a sample", log=True).axes) == 2
 

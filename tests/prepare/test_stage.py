@@ -68,7 +68,6 @@ def test_sums_of_weights_count_all_events(files, prepared):
             entries += file.num_entries
     assert sum(prepared.sumw["sample"].values()) == pytest.approx(total, rel=1e-12)
     assert sum(prepared.events["sample"].values()) == entries
-    assert sum(prepared.weight_fraction("sample", split) for split in SPLITS) == pytest.approx(1)
 
 
 def test_chunks_and_order_of_files_do_not_matter(files, card_on):

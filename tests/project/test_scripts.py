@@ -173,7 +173,7 @@ def test_scripts_pass_their_arguments_on_as_they_are(checkout, tmp_path):
     assert done.stdout == "<-m><pfnano_tag.infer><a card.yaml><it's.root><>"
 
 
-STEPS = ["generate", "prepare", "train", "train", "evaluate", "attack", "submit", "compare"]
+STEPS = ["generate", "prepare", "train", "train", "attack", "evaluate", "submit", "compare"]
 
 DEMO_PYTHON = """
 case "$1" in
