@@ -312,6 +312,8 @@ def _merge(job: Job, ledger: Ledger, lost: Mapping[int, BadChunk], target: Path)
         for i, (name, region) in enumerate(job.card.regions.items())
     }
     dropped, unknown = _lost_sections(job, ledger, lost) if job.dataset.kind == "data" else (NO_SECTIONS, False)
+    if len(dropped):
+        log.warning("luminosity sections dropped whole, as lost chunks hold events of theirs: %d", len(dropped))
     info: dict[str, Any] = {
         **job.provenance(),
         "lost": [{"start": e.start, "stop": e.stop, "reason": e.reason} for e in lost.values()],

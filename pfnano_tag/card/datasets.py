@@ -23,9 +23,6 @@ class Dataset(Section):
     kind: Literal["mc", "data"]
     """Simulation (`mc`) or collision data (`data`)."""
 
-    process: str | None = None
-    """What the dataset is called in plots by process [default: its name]."""
-
     cross_section: Annotated[float, Field(gt=0)] | None = None
     """Cross section [pb], branching fraction and filter efficiency included (simulation in data/MC)."""
 

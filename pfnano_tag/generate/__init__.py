@@ -1,10 +1,10 @@
 """Makes PFNano ROOT files (candidates layout) with Pythia 8, a parametric detector and FastJet.
 
-Reads: The card's `generate` section, or the options of the command line.
+Reads: the card's `generate` section, or the options of the command line.
 Writes: `<study.folder>/generated/<sample>/<sample>_<index>.root` and `generated/manifest.json`, or one file.
-Guarantees: Same settings and seed give the same content (sha256 over all branches), whatever the number of workers. A
+Guarantees: same settings and seed give the same content (sha256 over all branches), whatever the number of workers. A
 file under its final name is complete; `(run, luminosityBlock, event)` is unique within a sample and, for data, over
-all samples.  Branch names and types are those of the 2017 PFNano production.
+all samples. Branch names and types are those of the 2017 PFNano production.
 
 The result is a toy detector: nothing made with it is a CMS result.
 """

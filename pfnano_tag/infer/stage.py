@@ -103,12 +103,13 @@ def _write(
 ) -> list[BadChunk]:
     lost: list[BadChunk] = []
     columns = columns_of(card, networks)
-    scored = jets = 0
+    scored = jets = non_finite = 0
     with friend_tree(output, TREE, COLLECTION, columns) as writer:
         for start, stop in progress(plan, total=len(plan), description="infer", unit="chunks"):
             chunk = source.chunk(start, stop)
             try:
-                offsets, scores = score_chunk(card, networks, chunk, acceptance)
+                offsets, scores, broken = score_chunk(card, networks, chunk, acceptance)
+                non_finite += broken
             except BadChunk as error:
                 log.warning("lost: %s", error)
                 lost.append(error)
@@ -117,14 +118,16 @@ def _write(
             jets += int(offsets[-1])
             scored += int(np.count_nonzero(scores[columns[0]] != NO_SCORE)) if columns else 0
         writer.note(_provenance(card, networks, source, lost))
+    if non_finite:
+        log.warning("inputs of networks that were not finite and became placeholders: %d", non_finite)
     log.info("%s: %d events, %d jets, %d of them scored", output, source.num_entries, jets, scored)
     return lost
 
 
 def score_chunk(
     card: Card, networks: Networks, chunk: Chunk, acceptance: bool = False
-) -> tuple[Index, dict[str, NDArray[np.float32]]]:
-    """Return the offsets of the jets of a chunk and their scores.
+) -> tuple[Index, dict[str, NDArray[np.float32]], int]:
+    """Return the offsets of the jets of a chunk, their scores, and how many inputs were not finite.
 
     Parameters
     ----------
@@ -143,6 +146,8 @@ def score_chunk(
         Jets of each event.
     scores : dict of ndarray of float32 [jets]
         By column; -1 for jets left out and for discriminants that are not defined.
+    non_finite : int
+        Inputs that became placeholders.
     """
     chunk.load(networks.branches(chunk.file))
     pt: Jagged = chunk["Jet_pt"]
@@ -157,7 +162,7 @@ def score_chunk(
             scores[f"{name}_{node}"][table.row] = probabilities[:, index]
         for which in card.histograms.discriminants:
             scores[f"{name}_{which}"][table.row] = discriminant(which, probabilities, tagger.classes)
-    return pt.offsets, scores
+    return pt.offsets, scores, sum(table.non_finite.values())
 
 
 def _kept(card: Card, chunk: Chunk, pt: Jagged, acceptance: bool) -> NDArray[np.bool_]:

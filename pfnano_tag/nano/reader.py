@@ -75,7 +75,8 @@ class PFNanoFile:
                 f"{self.path}: 'Events' can't be read (file damaged or truncated): {_first(error)}"
             ) from error
         if not isinstance(tree, uproot.TTree):
-            raise FileError(f"{self.path}: 'Events' is a {type(tree).__name__}, expected a TTree")
+            found = self._file.classname_of("Events")
+            raise FileError(f"{self.path}: 'Events' is a {found}, expected a TTree (RNTuples can't be read yet)")
         return tree
 
     def __enter__(self) -> PFNanoFile:
@@ -295,4 +296,4 @@ _DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, uproot.Deseria
 
 def _first(error: Exception) -> str:
     """Return the first line of an error's message."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return str(error).strip().splitlines()[0].rstrip(",") if str(error).strip() else type(error).__name__
