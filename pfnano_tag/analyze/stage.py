@@ -27,12 +27,12 @@ from pfnano_tag.analyze.weights import (
 )
 from pfnano_tag.card import Card
 from pfnano_tag.card.command import progress
-from pfnano_tag.card.folder import analysis_path
+from pfnano_tag.card.folder import analysis_path, check_bound, check_own_place
 from pfnano_tag.card.hashing import content_hash
 from pfnano_tag.card.output import check_output
 from pfnano_tag.errors import BadChunk, Incomplete
 from pfnano_tag.infer.networks import limit_threads
-from pfnano_tag.nano.reader import Chunk, PFNanoFile
+from pfnano_tag.nano.reader import Chunk, PFNanoFile, protect_events
 from pfnano_tag.prepare.cleaning import clean
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,11 @@ def run(
         After all that could be done is saved: chunks were lost, or the job was told to stop.
     """
     target = Path(analysis_path(card, dataset, file) if output is None else output)
+    check_bound(card)
+    if output is None:
+        check_own_place(card, dataset, file)
     check_output(target, [file])
+    protect_events(target)
     limit_threads(card)
     with PFNanoFile(file) as source:
         job = make_job(card, dataset, source, models)

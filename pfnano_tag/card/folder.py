@@ -8,8 +8,9 @@ from pathlib import Path
 from pfnano_tag import __version__
 from pfnano_tag.card.card import BOUND_SECTIONS, Card
 from pfnano_tag.card.datasets import Role
+from pfnano_tag.card.files import expand_files
 from pfnano_tag.card.output import write_json
-from pfnano_tag.errors import StudyError
+from pfnano_tag.errors import DataError, FileError, StudyError
 
 
 def bind(card: Card) -> None:
@@ -23,10 +24,24 @@ def bind(card: Card) -> None:
         When the folder is bound to another hash; the message names the sections that differ.
     """
     path = card.folder / "study.json"
-    hashes = {section: card.hash(section) for section in BOUND_SECTIONS}
+    if path.exists():
+        check_bound(card)
+    else:
+        write_json(path, {"study": card.study.name, "sections": _hashes(card), "code_version": __version__})
+
+
+def check_bound(card: Card) -> None:
+    """Check that the study's folder is bound to this card, or to none yet; nothing is written.
+
+    Raises
+    ------
+    StudyError
+        As for `bind`.
+    """
+    path = card.folder / "study.json"
     if not path.exists():
-        write_json(path, {"study": card.study.name, "sections": hashes, "code_version": __version__})
         return
+    hashes = _hashes(card)
     try:
         bound = json.loads(path.read_text(encoding="utf-8"))["sections"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -37,6 +52,10 @@ def bind(card: Card) -> None:
             f"{card.folder}: the folder belongs to another card: section {', '.join(changed)} differs; "
             "set study.folder to a new folder, or undo the change"
         )
+
+
+def _hashes(card: Card) -> dict[str, str]:
+    return {section: card.hash(section) for section in BOUND_SECTIONS}
 
 
 def prepared_path(card: Card) -> Path:
@@ -52,6 +71,27 @@ def model_folder(card: Card, model: str) -> Path:
 def analysis_path(card: Card, dataset: str, file: str) -> Path:
     """Return where the data/MC job of one file leaves its histograms by default."""
     return card.folder / "analysis" / dataset / f"{Path(file).stem}.root"
+
+
+def check_own_place(card: Card, dataset: str, file: str) -> None:
+    """Check that no two files of a dataset would leave their histograms at the default place of this one.
+
+    Raises
+    ------
+    DataError
+        When they would; a list of files that can't be seen from here is not checked.
+    """
+    try:
+        listed = expand_files(card.patterns(card.dataset(dataset)))
+    except FileError:
+        return
+    place = analysis_path(card, dataset, file)
+    rivals = [other for other in listed if analysis_path(card, dataset, other) == place]
+    if len(rivals) > 1:
+        raise DataError(
+            f"dataset {dataset}: {' and '.join(rivals[:2])} would share the output {place}; "
+            "give them other names, or make two datasets of them"
+        )
 
 
 def generated_folder(card: Card) -> Path:

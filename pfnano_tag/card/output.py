@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from pfnano_tag.errors import OutputError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says while writing to a disk that is full, or beyond the user's quota or limit."""
 
 
 @contextmanager
@@ -30,7 +34,7 @@ def write_whole(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     OutputError
-        When the folder can't be made or written to, or a folder has the file's name.
+        When the folder can't be made or written to, a folder has the file's name, or the disk is full.
     """
     target = Path(path)
     try:
@@ -46,6 +50,10 @@ def write_whole(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         _rename(temporary, target)
         _sync(target.parent)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise OutputError(f"{target}: can't be written: {error.strerror}; what was there before is kept") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -58,14 +66,16 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def check_output(output: str | Path, inputs: list[str]) -> None:
-    """Refuse an output that is one of the inputs.
+    """Refuse an output that is one of the inputs, or a folder.
 
     Raises
     ------
     OutputError
-        When the two are the same file.
+        When the two are the same file, or a folder has the output's name.
     """
     target = Path(output)
+    if target.is_dir():
+        raise OutputError(f"{output}: is a folder; name the file to write")
     for source in inputs:
         if "://" not in source and target.resolve() == Path(source).resolve():
             raise OutputError(f"{output}: the output is also an input; choose another name")

@@ -56,8 +56,9 @@ def _report(sample: str, summary: dict[str, Any]) -> None:
 def run_single(options: argparse.Namespace) -> None:
     """Make one file."""
     from pfnano_tag.generate.processes import ProcessOptions
-    from pfnano_tag.generate.production import make_file
+    from pfnano_tag.generate.production import make_file, read_summary
     from pfnano_tag.generate.units import Unit
+    from pfnano_tag.nano.reader import protect_events
 
     if options.output is None:
         raise UserError("without a card the output is needed: -o FILE.root")
@@ -81,6 +82,8 @@ def run_single(options: argparse.Namespace) -> None:
     if options.dry_run:
         print(f"{options.output}: {unit}")
         return
+    if read_summary(options.output) is None:  # only what was generated may be made again
+        protect_events(options.output)
     _report(str(options.output), make_file(unit, options.output, show=True))
 
 

@@ -20,7 +20,7 @@ from pfnano_tag.infer.discriminants import discriminant
 from pfnano_tag.infer.networks import Networks, limit_threads, load_networks
 from pfnano_tag.infer.prediction import predict
 from pfnano_tag.nano.columns import Index, Jagged, offsets_of
-from pfnano_tag.nano.reader import Chunk, PFNanoFile, Plan
+from pfnano_tag.nano.reader import Chunk, PFNanoFile, Plan, protect_events
 from pfnano_tag.nano.writer import friend_tree
 from pfnano_tag.prepare.cleaning import clean
 
@@ -54,6 +54,7 @@ def run(card: Card, file: str, models: Sequence[str] | None, output: str | Path,
         After the tree is written, when chunks could not be read: their jets have no score.
     """
     check_output(output, [file])
+    protect_events(output)
     limit_threads(card)
     networks = _some_networks(card, models)
     with PFNanoFile(file) as source:

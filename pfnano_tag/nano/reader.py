@@ -17,7 +17,7 @@ import numpy as np
 import uproot
 from numpy.typing import NDArray
 
-from pfnano_tag.errors import BadChunk, FileError
+from pfnano_tag.errors import BadChunk, FileError, OutputError
 from pfnano_tag.nano.columns import Jagged
 from pfnano_tag.nano.layouts import Layout, kind_of, layout_of, require_branches
 
@@ -39,6 +39,27 @@ class RunsTotals:
     count: int
     sumw: float
     sumw2: float
+
+
+def protect_events(output: str | Path) -> None:
+    """Refuse to write over a file that holds a tree `Events`: somebody's input, if not this command's.
+
+    Raises
+    ------
+    OutputError
+        When it does.
+    """
+    if not Path(output).is_file():
+        return
+    try:
+        with uproot.open(output) as there:
+            events = "Events" in there
+    except _DAMAGED:
+        return
+    if events:
+        raise OutputError(
+            f"{output}: holds a tree 'Events' and is not written over; choose another name for the output"
+        )
 
 
 class PFNanoFile:

@@ -28,7 +28,7 @@ def correlations(matrix: Floats, names: Sequence[str], text: str, right: str = "
         Above the axes.
     """
     size = max(6.0, 2.5 + 0.27 * len(names))
-    drawn, axes = figure(size + 1.2, size)
+    drawn, axes = figure(size + 2.4, size + 0.8)  # room for the names on both sides
     _heat(axes, matrix, "RdBu_r", -1, 1, "correlation")
     _ticks(axes, names, names, size=8 if len(names) > MOST_NUMBERS else 11, rotation=90)
     if len(names) <= MOST_NUMBERS:

@@ -94,7 +94,23 @@ def test_data_in_a_simulation_dataset_and_the_reverse(command, files):
 def test_output_equal_to_input(command, files):
     before = files["mc"].read_bytes()
     refused(command("--file", files["mc"], "-o", files["mc"]), "the output is also an input")
+    refused(command("--file", files["mc"], "-o", files["data"]), "holds a tree 'Events'")
     assert files["mc"].read_bytes() == before
+
+
+def test_folder_of_another_card(command, files, tmp_path):
+    (tmp_path / "study" / "study.json").write_text(json.dumps({"sections": {"jets": "of another card"}}))
+    refused(command("--file", files["mc"], "-o", "h.root"), "belongs to another card", "jets")
+
+
+def test_two_files_of_one_name_do_not_share_the_default_output(command, files, tmp_path):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        shutil.copy(files["mc"], tmp_path / folder / "n.root")
+    listed = json.dumps([str(tmp_path / folder / "n.root") for folder in "ab"])
+    override = ("-s", f"datasets.0.files={listed}")
+    refused(command("--file", tmp_path / "b" / "n.root", *override), "a/n.root and", "would share the output")
+    assert not (tmp_path / "study" / "analysis").exists()
 
 
 def test_no_such_dataset_and_one_not_to_be_analysed(command, files):

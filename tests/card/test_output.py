@@ -1,6 +1,8 @@
 """A file under its final name is whole, whatever happens while it is written."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -86,3 +88,25 @@ def test_an_output_that_is_an_input_is_refused(tmp_path):
         with pytest.raises(OutputError, match="also an input"):
             check_output(tmp_path / name, ["root://host//in.root", str(source)])
     check_output(tmp_path / "out.root", [str(source)])
+
+
+def test_a_folder_as_output_is_refused_before_any_work(tmp_path):
+    with pytest.raises(OutputError, match="is a folder"):
+        check_output(tmp_path, [])
+
+
+def fill_the_disk(path):
+    with write_whole(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_said_and_the_old_file_stays(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, 1)
+    with pytest.raises(OutputError, match=r"a\.json: can't be written: No space left"):
+        fill_the_disk(path)
+    assert json.loads(path.read_text()) == 1
+    assert [found.name for found in tmp_path.iterdir()] == ["a.json"]
+    with pytest.raises(FileNotFoundError), write_whole(path):
+        (tmp_path / "absent").read_text()

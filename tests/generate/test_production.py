@@ -126,6 +126,16 @@ def test_wrong_options_are_named(tmp_path, capsys):
     assert not out.exists()
 
 
+def test_a_file_with_events_that_was_not_generated_is_not_written_over(tmp_path, capsys):
+    out = tmp_path / "mine.root"
+    with uproot.recreate(out) as file:
+        file.mktree("Events", {"x": "f4"})
+    before = out.read_bytes()
+    assert command.main(["--process", "dy", "--events", "2", "-o", str(out)]) == 2
+    assert "holds a tree 'Events'" in capsys.readouterr().err
+    assert out.read_bytes() == before
+
+
 def test_single_file_by_command_line(tmp_path, capsys):
     out = tmp_path / "one.root"
     arguments = ["--process", "dy", "--events", "20", "--seed", "2", "--compression", "lzma", "--all-candidates"]

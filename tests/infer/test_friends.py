@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import awkward as ak
 import numpy as np
 import pytest
 import uproot
@@ -145,10 +146,26 @@ def test_refusals_write_nothing(card, file, shared_data, tmp_path):
     before = file.read_bytes()
     with pytest.raises(OutputError, match="also an input"):
         stage.run(card, str(file), None, file)
-    assert file.read_bytes() == before
+    other = tmp_path / "other.root"
+    shutil.copy(file, other)
+    with pytest.raises(OutputError, match="holds a tree 'Events'"):
+        stage.run(card, str(file), None, other)
+    assert file.read_bytes() == before == other.read_bytes()
+    other.unlink()
     with pytest.raises(CheckpointError, match="no network to apply"):
         stage.run(card, str(file), [], tmp_path / "f.root")
     with pytest.raises(MissingBranch, match="PFCands_trkChi2"):
         stage.run(card, str(shared_data / "nano_dy_mc_40ev.root"), None, tmp_path / "f.root")
     assert not list(tmp_path.iterdir())
     assert "240 events in 6 chunks" in stage.describe(card, str(file), None)
+
+
+def test_inputs_that_are_not_finite_are_counted_and_said(card, tmp_path, caplog):
+    branches = content("mc", 3)
+    flat = ak.to_numpy(ak.flatten(branches["JetPFCands_btagSip3dSig"])).copy()
+    flat[::7] = np.nan
+    branches["JetPFCands_btagSip3dSig"] = ak.unflatten(flat, ak.num(branches["JetPFCands_btagSip3dSig"]))
+    stage.run(card, str(write(tmp_path / "nan.root", branches)), None, tmp_path / "f.root")
+    assert "not finite and became placeholders" in caplog.text
+    arrays, _, _ = friends(tmp_path / "f.root")
+    assert all(np.isfinite(ak.to_numpy(ak.flatten(arrays[name]))).all() for name in COLUMNS)

@@ -207,3 +207,10 @@ def test_resolved_arguments_build_the_same_network():
     assert resolved["rho"] == [128, 64]
     assert resolved["phi"] == [8]
     assert resolve("deepsets", resolved) == resolved
+
+
+def test_massless_constituents_far_forward_give_finite_pairs():
+    """In single precision (E + pz) / (E - pz) is exactly zero there."""
+    vectors = torch.tensor([[1.0, 0.0, -1e5, 1e5], [0.0, 1.0, -1e5, 1e5], [0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 1e5, 1e5]])
+    tokens = kinematics(vectors)
+    assert torch.isfinite(pair_features(tokens[:, None], tokens[None, :])).all()

@@ -258,3 +258,31 @@ def test_raw_factor_one_gives_defaults_not_infinities(real):
     first = slice(0, table.groups["charged"].offsets[1])
     assert table.default_mask("charged/ptrel")[first].all()
     assert np.isfinite(table.column("charged/ptrel")).all()
+
+
+def test_candidates_and_vertices_that_are_not_finite_leave_finite_vectors_and_are_counted(real):
+    """One NaN four-vector would reach all scores of a jet through a transformer's attention."""
+    chunk, mask = whole(real)
+    for name, value in (("PFCands_pt", np.nan), ("PFCands_eta", -np.inf), ("SV_phi", np.nan), ("JetSVs_pt", np.inf)):
+        column = chunk[name]
+        broken = column.values.copy()
+        broken[::5] = value
+        chunk._columns[name] = Jagged(broken, column.offsets)
+    table = read_jets(chunk, IDS, mask, CAPS, 0.95)
+    for group in table.groups.values():
+        assert all(np.isfinite(values).all() for values in group.columns.values())
+    energy = table.groups["charged"].columns["energy"]
+    assert 0 < (energy == 0).sum() < len(energy)
+    assert table.non_finite["charged/ptrel"] > 0
+    assert table.default_mask("charged/ptrel").sum() >= table.non_finite["charged/ptrel"]
+
+
+@pytest.mark.parametrize(("branch", "group"), [("PFCands_d0", "charged"), ("SV_eta", "charged")])
+def test_what_orders_a_group_is_named_with_what_its_features_need(shared_data, branch, group):
+    with PFNanoFile(shared_data / REAL) as file:
+        file.__dict__["branches"] = file.branches - {branch}
+        chunk, mask = whole(file)
+        with pytest.raises(MissingBranch, match=rf"{branch} \(for {group}/"):
+            read_jets(chunk, IDS, mask, CAPS, 0.95)
+        jets = read_jets(chunk, ["jet/pt"], mask, CAPS, 0.95)
+        assert len(jets) == 64

@@ -8,8 +8,8 @@ import uproot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pfnano_tag.errors import BadChunk, FileError, MissingBranch
-from pfnano_tag.nano.reader import PFNanoFile, plan_chunks
+from pfnano_tag.errors import BadChunk, FileError, MissingBranch, OutputError
+from pfnano_tag.nano.reader import PFNanoFile, plan_chunks, protect_events
 
 
 def write(path, events=30, per_cluster=10, extra=()):
@@ -127,3 +127,26 @@ def test_damaged_basket_costs_its_chunk_and_is_named(tmp_path):
         with pytest.raises(BadChunk, match=r"a\.root, entries 1000 to 2000: .*Jet_pt"):
             file.chunk(1000, 2000).load(["Jet_pt"])
         assert len(file.chunk(2000, 3000)["Jet_pt"]) == 1000
+
+
+def test_a_file_with_events_is_not_written_over(tmp_path):
+    write(tmp_path / "events.root")
+    (tmp_path / "link.root").symlink_to(tmp_path / "events.root")
+    for name in ("events.root", "link.root"):
+        with pytest.raises(OutputError, match="holds a tree 'Events'"):
+            protect_events(tmp_path / name)
+    (tmp_path / "text.root").write_text("no ROOT file")
+    with uproot.recreate(tmp_path / "histograms.root") as file:
+        file["h"] = np.histogram(np.arange(3.0))
+    for name in ("text.root", "histograms.root", "absent.root"):
+        protect_events(tmp_path / name)
+
+
+def test_an_rntuple_is_named_as_such(tmp_path):
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file["Events"] = {"x": np.arange(3)}
+        written_as = file.classnames()["Events;1"]
+    if written_as == "TTree":
+        pytest.skip("this uproot writes a dict as TTree")
+    with pytest.raises(FileError, match=r"'Events' is a ROOT::RNTuple.*can't be read yet"):
+        PFNanoFile(tmp_path / "a.root")
