@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from pfnano_tag.card.card import Card
+from pfnano_tag.card.hashing import content_hash
 from pfnano_tag.card.labels import FLAVOURS
 from pfnano_tag.errors import DataError
 from pfnano_tag.nano.schema import FEATURES, INPUT_SETS
@@ -34,7 +35,7 @@ def prepared_from(card: Card, scans: Sequence[FileScan], unread: Mapping[tuple[s
     card : Card
         The study's card.
     scans : sequence of FileScan
-        One per file that was read, in the card's order.
+        One per file that was read, in any order.
     unread : mapping
         (dataset, path) -> why the file could not be read.
 
@@ -48,6 +49,7 @@ def prepared_from(card: Card, scans: Sequence[FileScan], unread: Mapping[tuple[s
         When a file was read twice, or a class has no training jet.
     """
     _no_file_twice(scans)
+    scans = _in_order(scans, card)
     merged = _merged_classes(card, scans)
     classes = classes_of(card.labels.classes, merged)
     total = summed([nothing_counted(card), *(scan.counted for scan in scans)])
@@ -95,6 +97,18 @@ def _record(scan: FileScan) -> FileRecord:
     lost = tuple(f"entries {start} to {stop}: {reason}" for start, stop, reason in scan.lost)
     chunks = tuple(chunk for chunk in scan.plan if chunk not in gone)
     return FileRecord(scan.path, scan.dataset, scan.identity, scan.entries, chunks, lost)
+
+
+def _in_order(scans: Sequence[FileScan], card: Card) -> list[FileScan]:
+    """Sort by dataset, then by what was counted in a file: names and listing order of files don't matter.
+
+    Sums and the order of the training jets follow this order, so that both are the same to the last bit however the
+    files are listed.
+    """
+    datasets = [dataset.name for dataset in card.datasets]
+    return sorted(
+        scans, key=lambda scan: (datasets.index(scan.dataset), content_hash(scan.counted.to_json()), scan.identity)
+    )
 
 
 def _no_file_twice(scans: Sequence[FileScan]) -> None:

@@ -186,7 +186,8 @@ def training_jets(
     Yields
     ------
     LabelledJets
-        In the card's order of files; possibly without jets. The order in a chunk is the file's.
+        In the order of `prepared.files`, which is not the listing order; possibly without jets. The order in a
+        chunk is the file's.
 
     Raises
     ------

@@ -89,6 +89,14 @@ def test_chunks_and_order_of_files_do_not_matter(files, card_on):
         assert np.array_equal(a, b)
 
 
+def test_listing_order_of_files_does_not_matter_to_the_last_bit(files, card_on):
+    first, second = stage.run(card_on(files, "forward")), stage.run(card_on(files[::-1], "backward"))
+    assert first.inputs == second.inputs
+    assert first.sumw == second.sumw
+    assert first.files == second.files  # training reads the files in this order
+    assert np.array_equal(first.weights.weights, second.weights.weights)
+
+
 def test_partial_results_merge_to_the_last_bit(files, card_on):
     together, apart = card_on(files, "together"), card_on(files, "apart")
     stage.run(together)
