@@ -45,7 +45,7 @@ def run(card: Card, workers: int | None = None, report: Callable[[str], object] 
     Returns
     -------
     dict
-        Content of `comparison/results.json`.
+        What is in `comparison/results.json`, the agreements under `agreement`.
 
     Raises
     ------
@@ -72,12 +72,18 @@ def run(card: Card, workers: int | None = None, report: Callable[[str], object] 
     _draw(findings, folder, workers or len(os.sched_getaffinity(0)))
     with write_whole(folder / "table.md") as temporary:
         temporary.write_text(table, encoding="utf-8")
-    write_json(folder / "results.json", results)  # last: when it is there, all of it is there
+    write_json(folder / "results.json", as_written(results))  # last: when it is there, all of it is there
     log.info("comparison: %s", folder)
     report(table)
     if normalisation.short:
         raise Incomplete(f"{'; '.join(normalisation.short)}; the comparison in {folder} says so")
     return results
+
+
+def as_written(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of `results.json`: what was compared, then agreements by `region/variable/model/variant`."""
+    about = {key: value for key, value in results.items() if key != "agreement"}
+    return {**about, **results["agreement"]}
 
 
 def plan(card: Card) -> str:

@@ -92,7 +92,7 @@ def final_table(card: Card, agreements: Agreements, results: Mapping[str, Any]) 
     agreements : mapping
         Of the discriminants.
     results : mapping
-        Content of `comparison/results.json`.
+        What `stage.run` returns: settings, datasets, and the agreements.
     """
     simulated = read_simulated(card.folder).of(results["models"])
     analyzed = list(dict.fromkeys(subject.model for subject in agreements))

@@ -90,22 +90,20 @@ def run_single(options: argparse.Namespace) -> None:
 def run(card: Card, options: argparse.Namespace) -> None:
     """Make all samples of the card."""
     from pfnano_tag.card.folder import generated_folder
-    from pfnano_tag.generate.production import produce
-    from pfnano_tag.generate.stage import units_of
+    from pfnano_tag.generate import stage
 
     changes = {
         "underlying_event": options.underlying_event,
         "compression": options.compression,
         "candidates": "all" if options.all_candidates else None,
     }
-    units = units_of(card, {k: v for k, v in changes.items() if v is not None})
-    folder = generated_folder(card)
+    changes = {key: value for key, value in changes.items() if value is not None}
     if options.dry_run:
-        for unit in units:
+        folder = generated_folder(card)
+        for unit in stage.units_of(card, changes):
             print(f"{folder / unit.name / f'{unit.name}_{unit.index}.root'}: {unit}")
         return
-    manifest = produce(units, folder, card.generate.workers)
-    for name, sample in manifest["samples"].items():
+    for name, sample in stage.run(card, changes)["samples"].items():
         _report(name, sample)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pfnano_tag.card.folder import generated_folder
 from pfnano_tag.errors import UserError
 from pfnano_tag.generate.processes import ProcessOptions
 from pfnano_tag.generate.units import Unit
@@ -45,3 +46,30 @@ def units_of(card: Card, changes: dict[str, Any] | None = None) -> list[Unit]:
         unit = replace(unit, **(changes or {}))
         units += [replace(unit, index=index) for index in range(sample.files)]
     return units
+
+
+def run(card: Card, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Make all files of the card's samples that are not complete yet.
+
+    Parameters
+    ----------
+    card : Card
+        The study's card.
+    changes : dict[str, Any] or None
+        As for `units_of`.
+
+    Returns
+    -------
+    dict
+        The manifest: `samples` (cross section, events, sums by sample) and `files`.
+
+    Raises
+    ------
+    UserError
+        The card has no samples, or the generator is not installed.
+    Incomplete
+        A worker process died; what is complete stays.
+    """
+    from pfnano_tag.generate.production import produce
+
+    return produce(units_of(card, changes), generated_folder(card), card.generate.workers)
