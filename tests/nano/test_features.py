@@ -36,10 +36,10 @@ def derived_table(path):
 @pytest.mark.parametrize(
     ("name", "median", "tail"),
     [
-        ("trackEtaRel", 1e-3, 1e-2),
-        ("trackPParRatio", 1e-3, 2e-3),
-        ("trackSip3dVal", 2e-3, 2e-2),
-        ("trackJetDistVal", 4e-3, 0.5),
+        ("trackEtaRel", 3.5e-4, 6e-3),
+        ("trackPParRatio", 2.5e-4, 1e-3),
+        ("trackSip3dVal", 3.5e-4, 0.15),
+        ("trackJetDistVal", 1.6e-3, 0.4),  # the tail: tracks nearly parallel to the jet
     ],
 )
 def test_derived_features_agree_with_the_files_own(real, shared_data, name, median, tail):
@@ -55,7 +55,7 @@ def test_derived_features_agree_with_the_files_own(real, shared_data, name, medi
         a, b = np.abs(a), np.abs(b)
     relative = np.abs(a - b)[inside] / np.maximum(np.abs(a[inside]), 1e-9)
     assert np.median(relative) < median
-    assert np.quantile(relative, 0.95) < tail
+    assert np.quantile(relative, 0.99) < tail
 
 
 def test_derived_ip3d_significance(real, shared_data):
@@ -64,9 +64,9 @@ def test_derived_ip3d_significance(real, shared_data):
     a, b = read.column("charged/trackSip3dSig"), derived.column("charged/trackSip3dSig")
     associated = (read.column("charged/VTX_ass") >= 5) & (a > 0.1) & ~read.default_mask("charged/trackSip3dSig")
     ratio = b[associated] / a[associated]
-    assert 0.95 < np.median(ratio) < 1.06
-    assert np.quantile(ratio, 0.05) > 0.7
-    assert np.quantile(ratio, 0.95) < 1.6
+    assert 0.98 < np.median(ratio) < 1.03
+    assert np.quantile(ratio, 0.05) > 0.76
+    assert np.quantile(ratio, 0.95) < 1.5
 
 
 def test_candidates_of_each_jet_against_an_event_loop(real):
