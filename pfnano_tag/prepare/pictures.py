@@ -19,7 +19,7 @@ PT_TICKS = (20, 50, 100, 200, 500, 1000)
 """[GeV]; on the logarithmic axis."""
 
 
-def draw(prepared: Prepared, folder: Path) -> list[Path]:
+def draw(prepared: Prepared, folder: Path, text: str) -> list[Path]:
     """Draw the training jets of each class in the bins of the weight tables.
 
     Parameters
@@ -28,6 +28,8 @@ def draw(prepared: Prepared, folder: Path) -> list[Path]:
         The study.
     folder : Path
         Where `pt_before.png`, `pt_after.png`, `eta_before.png` and `eta_after.png` go.
+    text : str
+        What the files are, above the axes.
 
     Returns
     -------
@@ -41,7 +43,7 @@ def draw(prepared: Prepared, folder: Path) -> list[Path]:
         "after": (counts * tables.weights, counts * tables.weights**2, "after reweighting"),
     }
     return [
-        _draw_one(prepared, variable, yields, variances, words, folder / f"{variable}_{stage}.png")
+        _draw_one(prepared, variable, yields, variances, (text, words), folder / f"{variable}_{stage}.png")
         for variable in AXES
         for stage, (yields, variances, words) in stages.items()
     ]
@@ -52,7 +54,7 @@ def _draw_one(
     variable: str,
     yields: NDArray[np.float64],
     variances: NDArray[np.float64],
-    words: str,
+    words: tuple[str, str],
     path: Path,
 ) -> Path:
     summed_axis, xlabel = AXES[variable]
@@ -62,7 +64,7 @@ def _draw_one(
         for i, name in enumerate(prepared.classes)
     }
     names = {name: f"{flavour_name(name)}: {values.sum():.0f}" for name, (values, _) in histograms.items()}
-    figure = shapes(edges, histograms, xlabel, f"Simulation, study {prepared.study}", words, names=names)
+    figure = shapes(edges, histograms, xlabel, *words, names=names)
     if variable == "pt":
         figure.axes[0].set_xscale("log")
         figure.axes[0].set_xticks(PT_TICKS, labels=[str(tick) for tick in PT_TICKS])

@@ -18,7 +18,7 @@ from pfnano_tag.card.card import Card
 from pfnano_tag.card.command import progress
 from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.card.files import expand_files
-from pfnano_tag.card.folder import bind, prepared_path
+from pfnano_tag.card.folder import bind, prepared_path, sample_text
 from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import CardError, FileError, Incomplete, nearest
 from pfnano_tag.nano.reader import PFNanoFile
@@ -195,7 +195,7 @@ def _finish(card: Card, scans: Sequence[FileScan], failed: dict[tuple[str, str],
     prepared = prepared_from(card, scans, failed)
     bind(card)
     write_prepared(prepared_path(card), prepared)
-    draw(prepared, card.folder / "prepared")
+    draw(prepared, card.folder / "prepared", sample_text(card, "train"))
     log.info(
         "%s: %d training, %d validation, %d test jets in %d classes",
         prepared_path(card),

@@ -12,7 +12,7 @@ from pfnano_tag.prepare.prepared import read_prepared, write_prepared
 
 @pytest.fixture
 def written(files, card_on, monkeypatch):
-    monkeypatch.setattr("pfnano_tag.prepare.pictures.draw", lambda prepared, folder: [])
+    monkeypatch.setattr("pfnano_tag.prepare.pictures.draw", lambda prepared, folder, text: [])
     card = card_on(files)
     return card, stage.run(card), card.folder / "prepared.json"
 

@@ -26,7 +26,7 @@ SMALL = 0.045  # MB: one cluster of 40 events per chunk
 def no_pictures(request, monkeypatch):
     """Drawing is a second per run; one test draws."""
     if "draws" not in request.keywords and "draw" not in request.node.name:
-        monkeypatch.setattr("pfnano_tag.prepare.pictures.draw", lambda prepared, folder: [])
+        monkeypatch.setattr("pfnano_tag.prepare.pictures.draw", lambda prepared, folder, text: [])
 
 
 @pytest.fixture
