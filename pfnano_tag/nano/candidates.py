@@ -82,9 +82,10 @@ def linked(chunk: Chunk, jets: SelectedJets, candidate_pt: float) -> Linked:
     """
     link, jet, event = jets.linked(chunk, "JetPFCands_jetIdx")
     pt: Jagged = chunk["PFCands_pt"]
-    index = chunk["JetPFCands_pFCandsIdx"].values[link].astype(np.int64)
-    if len(chunk["JetPFCands_pFCandsIdx"].values) != len(chunk["JetPFCands_jetIdx"].values):
+    to_candidate: Jagged = chunk["JetPFCands_pFCandsIdx"]
+    if not np.array_equal(to_candidate.offsets, chunk["JetPFCands_jetIdx"].offsets):
         raise chunk.bad("JetPFCands_pFCandsIdx and JetPFCands_jetIdx have different lengths")
+    index = to_candidate.values[link].astype(np.int64)
     outside = (index < 0) | (index >= pt.counts[event])
     if outside.any():
         where = int(np.flatnonzero(outside)[0])

@@ -247,6 +247,17 @@ def test_index_out_of_range_is_a_bad_chunk(real, branch, value):
         read_jets(chunk, IDS, mask, CAPS, 0.95)
 
 
+def test_links_of_different_lengths_are_a_bad_chunk(real):
+    chunk, mask = whole(real)
+    chunk.load(branches_for(IDS, chunk.branches))
+    column = chunk["JetPFCands_pFCandsIdx"]
+    offsets = column.offsets.copy()
+    offsets[-1] -= 1
+    chunk._columns["JetPFCands_pFCandsIdx"] = Jagged(column.values[:-1], offsets)
+    with pytest.raises(BadChunk, match="different lengths"):
+        read_jets(chunk, IDS, mask, CAPS, 0.95)
+
+
 def test_raw_factor_one_gives_defaults_not_infinities(real):
     chunk, mask = whole(real)
     chunk.load(["Jet_rawFactor"])

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pfnano_tag.card import read_card
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted([*(ROOT / "scripts").glob("*.sh"), *(ROOT / "condor").glob("*.sh"), *(ROOT / "slurm").glob("*.sh")])
 COMMANDS = sorted({path.parent.name for path in (ROOT / "pfnano_tag").glob("*/__main__.py")} | {"inspect"})
@@ -46,14 +48,21 @@ def test_every_command_has_a_script_that_only_starts_it(command):
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_commands_in_documents_exist(document):
-    path = ROOT / document
-    if not path.is_file():
-        pytest.skip(f"no {document} yet")
-    text = path.read_text(encoding="utf-8")
+    text = (ROOT / document).read_text(encoding="utf-8")
     modules = set(re.findall(r"python -m (pfnano_tag[\w.]*\w)", text))
     assert {module.removeprefix("pfnano_tag").lstrip(".") for module in modules} <= {*COMMANDS, ""}
     for script in re.findall(r"(?:scripts|condor|slurm)/\w+\.(?:sh|sub)", text):
         assert (ROOT / script).is_file(), f"{document} names {script}"
+
+
+def test_the_card_of_the_readme_is_valid_and_has_the_models_of_its_commands(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    cards = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    assert len(cards) == 1
+    path = tmp_path / "study.yaml"
+    path.write_text(cards[0], encoding="utf-8")
+    models = read_card(path).models
+    assert set(re.findall(r"study\.yaml --model (\w+)", text)) <= models.keys()
 
 
 @pytest.fixture
