@@ -1,4 +1,4 @@
-"""Says what files are: layout, kind, events, jets, flavours, which features can be had, sums of weights, taggers.
+"""Says what files are: layout, kind, events, jets, flavours, features that can be had, sums of weights, taggers, speed.
 
 Reads: PFNano (or NanoAOD) files, of which only the branches that are counted.
 Writes: a table, or with --json one JSON object {"files": [...]}, to standard output.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,28 +16,33 @@ from typing import TYPE_CHECKING, Any
 from pfnano_tag.card.command import exit_code_of, parser_for
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pfnano_tag.card.jets import Jets
     from pfnano_tag.nano.reader import Chunk, PFNanoFile
 
 FLAVOURS = ("b", "bb", "c", "uds", "g", "undefined")
 TRUTH = ("Jet_hadronFlavour", "Jet_partonFlavour", "Jet_nBHadrons")
 
 
-def inspect_file(path: str) -> dict[str, Any]:
+def inspect_file(path: str, jets: Jets | None = None) -> dict[str, Any]:
     """Return what a file is.
 
     Parameters
     ----------
     path : str
         Local path or `root://` address.
+    jets : Jets, optional
+        Section of a card: the jet collection, and the names in a plain tree of jets.
 
     Returns
     -------
     dict
-        JSON-ready: `path`, `trees` (entries by name), `container`, `compression`, `layout` (`candidates`, `nano`:
-        no particle-flow candidates, `unknown`: no jets), `kind`, `events`, `jets`, `flavours` (jets by class;
-        empty for data), `features` (identifier: `read`, `derived` or `missing`), `defaults` (identifier: share of
-        placeholders among the jets or constituents that have the feature, null where there are none),
-        `sums_of_weights`, `stored_taggers`.
+        JSON-ready: `path`, `trees` (entries by name), `container`, `compression`, `layout` (see `nano.layouts`;
+        `unknown`: no jets), `jet_type`, `kind`, `events`, `jets`, `flavours` (jets by class; empty for data),
+        `features` (identifier: `read`, `derived` or `missing`), `defaults` (identifier: share of placeholders among
+        the jets or constituents that have the feature, null where there are none), `sums_of_weights`,
+        `stored_taggers`, `reading` (collection: branches that features need, their uncompressed bytes, CPU seconds).
 
     Raises
     ------
@@ -45,21 +51,21 @@ def inspect_file(path: str) -> dict[str, Any]:
     BadChunk
         When a branch that is counted can't be read.
     """
-    from pfnano_tag.nano.layouts import status_of
     from pfnano_tag.nano.reader import PFNanoFile
     from pfnano_tag.nano.schema import FEATURES
     from pfnano_tag.nano.taggers import stored_branches
 
-    with PFNanoFile(path) as file:
+    with PFNanoFile(path, jets) as file:
         has_jets = {"Jet_pt", "nJet"} <= file.branches
-        features = {name: status_of(feature, file.branches) for name, feature in FEATURES.items()}
+        features = {name: file.contents.status(feature) for name, feature in FEATURES.items()}
         counts = _count(file, [name for name, status in features.items() if status != "missing"], has_jets)
         return {
             "path": path,
-            "trees": _trees(file),
-            "container": file.tree.classname,
-            "compression": _compression(file),
+            "trees": dict(file.trees),
+            "container": file.tree.kind,
+            "compression": file.tree.compression,
             "layout": file.layout if has_jets else "unknown",
+            "jet_type": file.jet_type,
             "kind": file.kind,
             "events": file.num_entries,
             **counts,
@@ -69,22 +75,6 @@ def inspect_file(path: str) -> dict[str, Any]:
         }
 
 
-def _trees(file: PFNanoFile) -> dict[str, int]:
-    """Return the entries of each tree of the file."""
-    directory = file.tree.file.root_directory
-    trees = [key.split(";")[0] for key, kind in directory.classnames(recursive=False).items() if kind == "TTree"]
-    return {name: int(directory[name].num_entries) for name in dict.fromkeys(trees)}
-
-
-def _compression(file: PFNanoFile) -> str:
-    """Return the compression of most branches of `Events`, as `LZMA 9`."""
-    kinds = Counter(
-        "none" if branch.compression is None else f"{branch.compression.name} {branch.compression.level}"
-        for branch in file.tree.branches
-    )
-    return kinds.most_common(1)[0][0] if kinds else "none"
-
-
 def _sums(file: PFNanoFile) -> dict[str, float] | None:
     """Return the sums of weights of tree `Runs`; None without (data)."""
     runs = file.runs
@@ -92,12 +82,20 @@ def _sums(file: PFNanoFile) -> dict[str, float] | None:
 
 
 def _count(file: PFNanoFile, features: list[str], has_jets: bool) -> dict[str, Any]:
-    """Count jets, flavours and placeholders, chunk by chunk."""
+    """Count jets, flavours and placeholders, chunk by chunk; measure the reading."""
+    from pfnano_tag.nano.features import branches_for
+
     jets, flavours = 0, Counter({name: 0 for name in FLAVOURS if file.kind == "mc"})
     entries: Counter[str] = Counter()
     placeholders: Counter[str] = Counter()
-    for start, stop in _plan(file) if has_jets else ():
+    seconds: dict[str, float] = {}
+    collections = _by_collection(branches_for(features, file.contents)) if features else {}
+    for start, stop in _plan(file, collections) if has_jets else ():
         chunk = file.chunk(start, stop)
+        for name, branches in collections.items():
+            started = time.process_time()
+            chunk.load(branches)
+            seconds[name] = seconds.get(name, 0.0) + time.process_time() - started
         jets += int(chunk["nJet"].sum())
         if file.kind == "mc":
             flavours.update(_flavours(chunk))
@@ -106,13 +104,25 @@ def _count(file: PFNanoFile, features: list[str], has_jets: bool) -> dict[str, A
             placeholders[name] += default
         chunk.drop()
     shares = {name: placeholders[name] / entries[name] if entries[name] else None for name in features}
-    return {"jets": jets, "flavours": dict(flavours), "defaults": shares}
+    reading = {
+        name: {"branches": len(some), "bytes": file.uncompressed_bytes(some), "cpu_seconds": seconds.get(name, 0.0)}
+        for name, some in collections.items()
+    }
+    return {"jets": jets, "flavours": dict(flavours), "defaults": shares, "reading": reading}
 
 
-def _plan(file: PFNanoFile) -> Iterable[tuple[int, int]]:
+def _by_collection(branches: Iterable[str]) -> dict[str, list[str]]:
+    """Return branches by their collection: `PFCands_pt` is of `PFCands`, `charged/ptrel` of `charged`."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(branches):
+        found.setdefault(name.partition("/" if "/" in name else "_")[0], []).append(name)
+    return found
+
+
+def _plan(file: PFNanoFile, collections: Mapping[str, list[str]]) -> Iterable[tuple[int, int]]:
     from pfnano_tag.card.resources import Resources
 
-    branches = [name for name in file.branches if name.startswith(("Jet", "PFCands", "SV"))]
+    branches = [name for some in collections.values() for name in some] or ["Jet_pt"]
     return file.plan(branches, Resources().chunk_bytes)
 
 
@@ -120,6 +130,8 @@ def _flavours(chunk: Chunk) -> dict[str, int]:
     """Count jets by hadron and parton flavour; bb only where the file counts b hadrons; no leptonic b here."""
     import numpy as np
 
+    if "Jet_FlavSplit" in chunk.branches and "Jet_hadronFlavour" not in chunk.branches:
+        return _flavours_of_codes(chunk["Jet_FlavSplit"].values)
     if not {"Jet_hadronFlavour", "Jet_partonFlavour"} <= chunk.branches:
         return {}
     chunk.load(name for name in TRUTH if name in chunk.branches)
@@ -138,6 +150,20 @@ def _flavours(chunk: Chunk) -> dict[str, int]:
     return {**counts, "undefined": len(hadron) - sum(counts.values())}
 
 
+def _flavours_of_codes(codes: NDArray[Any]) -> dict[str, int]:
+    """Count jets by `Jet_FlavSplit`; leptonic b jets count as b."""
+    hundreds = codes // 100
+    counts = {
+        "b": (hundreds == 5) & (codes != 510) & (codes != 511),
+        "bb": (codes == 510) | (codes == 511),
+        "c": hundreds == 4,
+        "uds": (codes == 1) | (codes == 2),
+        "g": codes == 0,
+    }
+    found = {name: int(mask.sum()) for name, mask in counts.items()}
+    return {**found, "undefined": len(codes) - sum(found.values())}
+
+
 def _placeholders(chunk: Chunk, features: list[str]) -> dict[str, tuple[int, int]]:
     """Return, for each feature, how many values there are and how many are placeholders."""
     if not features:
@@ -147,9 +173,14 @@ def _placeholders(chunk: Chunk, features: list[str]) -> dict[str, tuple[int, int
     from pfnano_tag.card.inputs import Inputs
     from pfnano_tag.nano.features import read_jets
 
-    inputs = Inputs()
+    contents = chunk.file.contents
+    caps = Inputs().caps.model_dump()
+    for flat, slots in contents.slots.items():  # as many as the file holds
+        group = {"Cpfcan": "charged", "Npfcan": "neutral", "sv": "sv"}[flat.partition("_")[0]]
+        caps[group] = min(caps[group], len(slots))
+    candidate_pt = Inputs().candidate_pt if contents.candidate_pt is None else contents.candidate_pt
     every_jet = np.ones(int(chunk["nJet"].sum()), dtype=np.bool_)
-    table = read_jets(chunk, features, every_jet, inputs.caps.model_dump(), inputs.candidate_pt)
+    table = read_jets(chunk, features, every_jet, caps, candidate_pt)
     return {name: (len(table.column(name)), int(table.default_mask(name).sum())) for name in features}
 
 
@@ -159,7 +190,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     lines = [
         found["path"],
         f"  container    {found['container']}, {found['compression']}; trees: {trees}",
-        f"  layout       {found['layout']}{_layout_hint(found['layout'])}",
+        f"  layout       {found['layout']}{_layout_hint(found['layout'])}; jets: {found['jet_type']}",
         f"  kind         {found['kind']}",
         f"  events       {found['events']}",
         f"  jets         {found['jets']}",
@@ -172,6 +203,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     taggers = [f"{tagger} ({', '.join(scores)})" for tagger, scores in found["stored_taggers"].items()]
     lines.append(f"  taggers      {', '.join(taggers) or 'none stored'}")
     lines += _feature_lines(found["features"], found["defaults"])
+    lines += [f"  reading      {name}: {_speed(one)}" for name, one in found["reading"].items()]
     return "\n".join(lines)
 
 
@@ -198,11 +230,20 @@ def _share(share: float | None) -> str:
     return f" ({100 * share:.1f}% default)" if share else ""
 
 
+def _speed(one: Mapping[str, float]) -> str:
+    """Return size and speed of a collection's branches in words."""
+    size, seconds = one["bytes"] / 1e6, one["cpu_seconds"]
+    rate = f", {size / seconds:.0f} MB per CPU second" if seconds > 0.01 else ""
+    return f"{one['branches']:.0f} branches, {size:.2f} MB uncompressed{rate}"
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     made = parser_for("inspect", __doc__, card=False)
     made.add_argument("files", nargs="+", metavar="FILE", help="ROOT files, globs, .txt lists or root:// addresses")
     made.add_argument("--json", action="store_true", help="print JSON")
+    made.add_argument("--collection", choices=["Jet", "FatJet"], help="jet collection (default: the card's, or Jet)")
+    made.add_argument("--card", metavar="CARD", help="study card whose section jets names a plain tree's branches")
     return made
 
 
@@ -214,13 +255,23 @@ def run(options: argparse.Namespace) -> None:
     from pfnano_tag.errors import BadChunk, FileError
 
     try:
-        found = [inspect_file(path) for path in expand_files(options.files)]
+        jets = _jets(options)
+        found = [inspect_file(path, jets) for path in expand_files(options.files)]
     except BadChunk as error:
         raise FileError(f"{error} (the file is damaged)") from error
     if options.json:
         print(json.dumps({"files": found}, indent=1, allow_nan=False))
     else:
         print("\n\n".join(as_text(one) for one in found))
+
+
+def _jets(options: argparse.Namespace) -> Jets:
+    """Return the section `jets` that the options ask for."""
+    from pfnano_tag.card import read_card
+    from pfnano_tag.card.jets import Jets
+
+    jets = read_card(options.card).jets if options.card else Jets()
+    return jets.model_copy(update={"collection": options.collection}) if options.collection else jets
 
 
 if __name__ == "__main__":

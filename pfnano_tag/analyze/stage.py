@@ -32,7 +32,8 @@ from pfnano_tag.card.hashing import content_hash
 from pfnano_tag.card.output import check_output
 from pfnano_tag.errors import BadChunk, Incomplete
 from pfnano_tag.infer.networks import limit_threads
-from pfnano_tag.nano.reader import Chunk, PFNanoFile, protect_events
+from pfnano_tag.nano.reader import Chunk, open_file
+from pfnano_tag.nano.writer import protect_events
 from pfnano_tag.prepare.cleaning import clean
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def run(
     check_output(target, [file])
     protect_events(target)
     limit_threads(card)
-    with PFNanoFile(file) as source:
+    with open_file(file, card) as source:
         job = make_job(card, dataset, source, models)
         with locked(target) as folder, stopping():
             ledger = Ledger(folder, content_hash(job.key), job.key)
@@ -90,13 +91,13 @@ def run(
 
 def describe(card: Card, dataset: str, file: str, models: Sequence[str] | None = None) -> str:
     """Return what a run would do: plan, branches, memory."""
-    with PFNanoFile(file) as source:
+    with open_file(file, card) as source:
         job = make_job(card, dataset, source, models)
         plan = job.new_plan()
         cells = sum(np.prod(variable.shape) for variable in job.variables.values())
         largest = max((stop - start for start, stop in plan), default=0)
         branches = (*job.event_branches, *job.jet_branches)
-        size = sum(source.tree[name].uncompressed_bytes for name in set(branches))
+        size = source.uncompressed_bytes(branches)
         chunk = size * largest / max(1, source.num_entries)
         return "\n".join(
             [

@@ -1,4 +1,4 @@
-"""Section `jets`: which jets are looked at, in training and in data/MC alike."""
+"""Section `jets`: which jets are looked at, in training and in data/MC alike, and where files keep them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,44 @@ from pydantic import Field, model_validator
 
 from pfnano_tag.card.base import Section
 
+NTUPLE_LABELS: dict[str, tuple[str, ...]] = {
+    "b": ("isB",),
+    "bb": ("isBB", "isGBB"),
+    "lepb": ("isLeptonicB", "isLeptonicB_C"),
+    "c": ("isC", "isCC", "isGCC"),
+    "uds": ("isUD", "isS"),
+    "g": ("isG",),
+}
+"""Flags of DeepNTuples (DL4Jets/DeepNTuples: JetFlavor) by flavour class."""
+
+
+class JetTree(Section):
+    """A plain tree with one entry per jet, as DeepNTuples and other trainings use; its branches by name."""
+
+    name: str = ""
+    """The tree; empty: the only one of a file that has no tree `Events`."""
+
+    branches: dict[str, str | None] = Field(default_factory=dict)
+    """What is where: `Jet_pt` (and eta, phi, mass), `run`, `luminosityBlock`, `event`, `genWeight`, features
+    (`charged/ptrel`), four-vectors (`charged/px`, py, pz, energy), the number of constituents where a branch has a
+    fixed length (`charged/n`). What is not named has DeepNTuples' name; null: the tree doesn't have it."""
+
+    labels: dict[str, tuple[str, ...]] = Field(default_factory=lambda: dict(NTUPLE_LABELS))
+    """Flavour class -> branches of flags, any of which makes a jet one of the class; `flavour=5` asks for a value."""
+
+    position_identifies: bool = False
+    """Trees without run, luminosity section and event: take file and entry as the event's identity. Jets of one event
+    may then fall into different splits."""
+
+    candidate_pt: Annotated[float, Field(ge=0)] = 0.95
+    """Lowest transverse momentum of the candidates in the tree [GeV]; must be that of section `inputs`."""
+
 
 class Jets(Section):
-    """Acceptance of the jets."""
+    """Acceptance of the jets, and their place in the files."""
 
-    collection: Literal["Jet"] = "Jet"
-    """Jet collection of the files."""
+    collection: Literal["Jet", "FatJet"] = "Jet"
+    """Jet collection of the files: AK4 (`Jet`) or AK8 (`FatJet`)."""
 
     pt: tuple[float, float] = (20.0, 1000.0)
     """Range of the transverse momentum, both ends included [GeV]."""
@@ -23,6 +55,12 @@ class Jets(Section):
 
     lepton_overlap: Annotated[float, Field(ge=0)] = 0.4
     """Jets closer than this to an isolated lepton are dropped (Delta R; 0: none are)."""
+
+    mix: tuple[Literal["layouts", "types"], ...] = ()
+    """What may differ between the files of one training: `layouts` of the files, `types` of jets (CHS, PUPPI)."""
+
+    tree: JetTree = JetTree()
+    """Files with one entry per jet instead of a tree `Events`."""
 
     @model_validator(mode="after")
     def _range(self) -> Jets:

@@ -16,13 +16,15 @@ class Labels(Section):
     """Flavour classes, in the order of the network's outputs."""
 
     classes: Annotated[tuple[Flavour, ...], Field(min_length=2)] = FLAVOURS
-    """Classes; `bb` and `lepb` merge into `b` when left out. The others can't be left out."""
+    """Classes; when left out, `bb` and `lepb` merge into `b`, `g` into `uds`. The others can't be left out."""
 
     @model_validator(mode="after")
     def _complete(self) -> Labels:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"a class is named twice in {list(self.classes)}")
-        missing = {"b", "c", "uds", "g"} - set(self.classes)
+        missing = {"b", "c", "uds"} - set(self.classes)
         if missing:
-            raise ValueError(f"{sorted(missing)} missing: only bb and lepb may be left out (they merge into b)")
+            raise ValueError(
+                f"{sorted(missing)} missing: only bb, lepb (they merge into b) and g (into uds) may be left out"
+            )
         return self

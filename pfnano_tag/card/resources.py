@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pfnano_tag.card.base import Section
+
+
+class Remote(Section):
+    """How files on servers (`root://`) are read."""
+
+    timeout: Annotated[float, Field(gt=0)] = 15.0
+    """Time for an answer to a request, of at most 8 MB [s]; redirectors far away may need 60."""
+
+    attempts: Annotated[int, Field(ge=1)] = 4
+    """How often the same bytes are asked of a server before the next replica is tried, or the chunk is lost."""
+
+    wait: Annotated[float, Field(ge=0)] = 2.0
+    """Wait before the second attempt [s]; doubled with each further one."""
 
 
 class Resources(Section):
@@ -16,7 +29,20 @@ class Resources(Section):
     """Memory [GB]."""
 
     threads: Annotated[int, Field(ge=1)] = 1
-    """Threads of torch and of decompression."""
+    """Threads of torch."""
+
+    decompression: Annotated[int, Field(ge=1)] = 1
+    """Threads that decompress files; 1 on batch slots."""
+
+    remote: Remote = Remote()
+    """Files on servers."""
+
+    readers: Annotated[int, Field(ge=0)] = 0
+    """Processes that read jets for a training; 0: the training reads by itself."""
+
+    cache: Literal["auto", "none", "ram", "scratch"] = "auto"
+    """What a training keeps of the jets it has read: nothing (each epoch reads the files again); all in memory; all
+    in a file of the job's scratch folder (HTCondor's, or TMPDIR); auto: in memory if they fit, else nothing."""
 
     chunk: Annotated[float, Field(gt=0)] = 64.0
     """Size of a chunk: uncompressed branches [MB]."""

@@ -65,12 +65,16 @@ def discriminant(name: str, probabilities_JK: NDArray[np.floating], classes: Seq
     Returns
     -------
     ndarray of float64 [J]
-        0 to 1, or -1 where the denominator is not above zero (or not a number).
+        0 to 1, or -1 where the denominator is not above zero (or not a number), and for all jets where the classes
+        hold no flavour of one side apart.
     """
     definition = DISCRIMINANTS[name]
     nodes_JK = np.asarray(probabilities_JK, dtype=np.float64)
-    signal_J = nodes_JK[:, places(definition.signal, classes)].sum(axis=1)
-    total_J = signal_J + nodes_JK[:, places(definition.background, classes)].sum(axis=1)
+    signal, background = places(definition.signal, classes), places(definition.background, classes)
+    if not (signal and background):
+        return np.full(len(nodes_JK), UNDEFINED)
+    signal_J = nodes_JK[:, signal].sum(axis=1)
+    total_J = signal_J + nodes_JK[:, background].sum(axis=1)
     return np.divide(signal_J, total_J, out=np.full(len(nodes_JK), UNDEFINED), where=total_J > 0)
 
 

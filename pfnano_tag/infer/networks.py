@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from pfnano_tag.card import Card
-from pfnano_tag.errors import CheckpointError
+from pfnano_tag.errors import CheckpointError, DataError
 from pfnano_tag.infer.bookkeeping import Tagger, find_checkpoint, load_checkpoint
 from pfnano_tag.infer.conversion import common_candidate_pt, union_of_caps, union_of_droppable, union_of_features
-from pfnano_tag.nano.features import branches_for, read_jets
+from pfnano_tag.nano.features import branches_for, has_vectors, read_jets
 from pfnano_tag.nano.jets import JetTable
-from pfnano_tag.nano.layouts import require_features
+from pfnano_tag.nano.layouts import require_inputs
 from pfnano_tag.nano.reader import Chunk, PFNanoFile
 
 
@@ -42,13 +42,27 @@ class Networks:
         return union_of_droppable(tagger.inputs for tagger in self.taggers.values())
 
     def check(self, file: PFNanoFile) -> None:
-        """Raise `MissingBranch` naming everything that the networks need and the file can't give."""
+        """Complain about everything that the networks need and the file can't give.
+
+        Raises
+        ------
+        MissingBranch
+            Naming features that can't be had.
+        DataError
+            When the jets are of another kind than those of the training, or lack constituents' four-vectors.
+        """
+        if not self.taggers:
+            return
         who = ", ".join(self.taggers)
-        require_features(self.features, file.branches, file.path, self.droppable, f"inputs of {who}")
+        specs = {name: tagger.inputs for name, tagger in self.taggers.items()}
+        caps, candidate_pt = union_of_caps(list(specs.values())), common_candidate_pt(specs)
+        require_inputs(file.contents, self.features, caps, candidate_pt, self.droppable, f"inputs of {who}")
+        for name, tagger in self.taggers.items():
+            _check_jets(name, tagger, file)
 
     def branches(self, file: PFNanoFile) -> set[str]:
         """Return the branches that the inputs are made from."""
-        return branches_for(self.features, file.branches)
+        return branches_for(self.features, file.contents)
 
     def read(self, chunk: Chunk, jets: NDArray[np.bool_]) -> JetTable:
         """Return the table of chosen jets with the inputs of all networks.
@@ -64,6 +78,22 @@ class Networks:
         candidate_pt = common_candidate_pt(specs)
         return read_jets(
             chunk, self.features, jets, union_of_caps(list(specs.values())), candidate_pt, self.droppable
+        )
+
+
+def _check_jets(name: str, tagger: Tagger, file: PFNanoFile) -> None:
+    """Refuse jets of another pile-up treatment than the training's, and files without vectors that are needed."""
+    trained = tagger.inputs.jet_types
+    if trained and file.jet_type not in (*trained, "unknown") and "types" not in file.jets.mix:
+        raise DataError(
+            f"{file.path}: its jets are {file.jet_type}, model {name!r} was trained on {', '.join(trained)}; "
+            "use the other jets, or set jets.mix=[types]"
+        )
+    groups = [group for group in tagger.inputs.groups if group != "jet" and not has_vectors(file.contents, group)]
+    if tagger.module.needs_vectors and groups:
+        raise DataError(
+            f"{file.path}: model {name!r} needs the four-vectors of the constituents, which layout {file.layout} has "
+            f"not ({', '.join(groups)}); use files with candidates, or a model without pairwise features"
         )
 
 

@@ -20,13 +20,13 @@ from pfnano_tag.infer.discriminants import discriminant
 from pfnano_tag.infer.networks import Networks, limit_threads, load_networks
 from pfnano_tag.infer.prediction import predict
 from pfnano_tag.nano.columns import Index, Jagged, offsets_of
-from pfnano_tag.nano.reader import Chunk, PFNanoFile, Plan, protect_events
-from pfnano_tag.nano.writer import friend_tree
-from pfnano_tag.prepare.cleaning import clean
+from pfnano_tag.nano.reader import Chunk, PFNanoFile, Plan, open_file
+from pfnano_tag.nano.writer import friend_tree, protect_events
+from pfnano_tag.prepare.cleaning import KINEMATICS, clean
 
 log = logging.getLogger(__name__)
 NO_SCORE = np.float32(-1.0)
-TREE, COLLECTION = "Friends", "Jet"
+TREE = "Friends"
 
 
 def run(card: Card, file: str, models: Sequence[str] | None, output: str | Path, acceptance: bool = False) -> None:
@@ -57,9 +57,9 @@ def run(card: Card, file: str, models: Sequence[str] | None, output: str | Path,
     protect_events(output)
     limit_threads(card)
     networks = _some_networks(card, models)
-    with PFNanoFile(file) as source:
+    with open_file(file, card) as source:
         networks.check(source)
-        source.require(("Jet_pt", "Jet_eta", "Jet_phi"), "infer")
+        source.require(KINEMATICS, "infer")
         plan = plan_of(card, networks, source)
         lost = _write(card, networks, source, plan, Path(output), acceptance)
     if lost:
@@ -76,12 +76,14 @@ def plan_of(card: Card, networks: Networks, source: PFNanoFile) -> Plan:
 def describe(card: Card, file: str, models: Sequence[str] | None) -> str:
     """Return what a run would do: plan, branches, columns."""
     networks = _some_networks(card, models)
-    with PFNanoFile(file) as source:
+    with open_file(file, card) as source:
         networks.check(source)
         plan = plan_of(card, networks, source)
         branches = sorted(networks.branches(source))
         lines = [f"{file}: {source.num_entries} events in {len(plan)} chunks", f"branches: {', '.join(branches)}"]
-    return "\n".join([*lines, f"columns: {', '.join(f'{COLLECTION}_{name}' for name in columns_of(card, networks))}"])
+    return "\n".join(
+        [*lines, f"columns: {', '.join(f'{card.jets.collection}_{name}' for name in columns_of(card, networks))}"]
+    )
 
 
 def columns_of(card: Card, networks: Networks) -> tuple[str, ...]:
@@ -105,7 +107,7 @@ def _write(
     lost: list[BadChunk] = []
     columns = columns_of(card, networks)
     scored = jets = non_finite = 0
-    with friend_tree(output, TREE, COLLECTION, columns) as writer:
+    with friend_tree(output, TREE, card.jets.collection, columns) as writer:
         for start, stop in progress(plan, total=len(plan), description="infer", unit="chunks"):
             chunk = source.chunk(start, stop)
             try:
@@ -150,7 +152,7 @@ def score_chunk(
     non_finite : int
         Inputs that became placeholders.
     """
-    chunk.load(networks.branches(chunk.file))
+    chunk.load(KINEMATICS)
     pt: Jagged = chunk["Jet_pt"]
     kept = _kept(card, chunk, pt, acceptance)
     scores = {name: np.full(len(kept), NO_SCORE, dtype=np.float32) for name in columns_of(card, networks)}
@@ -168,7 +170,7 @@ def score_chunk(
 
 def _kept(card: Card, chunk: Chunk, pt: Jagged, acceptance: bool) -> NDArray[np.bool_]:
     if not acceptance:
-        return np.isfinite(pt.values) & np.isfinite(chunk["Jet_eta"].values) & np.isfinite(chunk["Jet_phi"].values)
+        return np.logical_and.reduce([np.isfinite(chunk[name].values) for name in KINEMATICS])
     ranges = card.jets.model_copy(update={"lepton_overlap": 0.0})
     return clean(chunk, ranges, np.ones(chunk.num_events), np.ones(len(pt.values), dtype=np.bool_)).kept
 

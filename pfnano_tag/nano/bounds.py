@@ -52,21 +52,39 @@ def bounded(values: NDArray[np.floating], feature: Feature, absent: NDArray[np.b
     -1 in the four AboveCharm variables ("no track lifts the mass above charm").
     """
     values = np.asarray(values, dtype=np.float32)
-    broken = ~(np.abs(values) <= HUGE)
-    present = ~broken if absent is None else ~(broken | absent)
+    sound, clipped = _clipped(values, feature)
     stored = _stored_placeholder(values, feature)
-    if stored is not None:
-        present &= ~stored
-    clipped = values
-    if feature.low is not None or feature.high is not None:
-        clipped = np.clip(values, feature.low, feature.high)
-    if present.all():
-        return Bounded(clipped, ~present, 0)
-    if absent is not None:
-        broken &= ~absent
-    filled = np.where(present, clipped, np.float32(feature.default))
+    if sound and stored is None:
+        if absent is None or not absent.any():
+            return Bounded(clipped, np.zeros(len(values), dtype=np.bool_), 0)
+        default, broken = absent.copy(), None
+    else:
+        broken = ~(np.abs(values) <= HUGE)
+        if absent is not None:
+            broken &= ~absent
+        default = broken.copy() if absent is None else broken | absent
+        if stored is not None:
+            default |= stored
+    filled = clipped.copy()
+    np.putmask(filled, default, np.float32(feature.default))
+    if broken is None:
+        return Bounded(filled, default, 0)
     filled[broken] = feature.replacement
-    return Bounded(filled.astype(np.float32, copy=False), ~present, int(broken.sum()))
+    return Bounded(filled, default, int(broken.sum()))
+
+
+def _clipped(values: NDArray[np.float32], feature: Feature) -> tuple[bool, NDArray[np.float32]]:
+    """Return whether all values are finite and below `HUGE`, and the values in bounds (not copied if they are)."""
+    if len(values) == 0:
+        return True, values
+    lowest, highest = float(values.min()), float(values.max())  # NaN goes through, and fails all comparisons
+    low = -np.inf if feature.low is None else feature.low
+    high = np.inf if feature.high is None else feature.high
+    if lowest >= low and highest <= high:
+        clipped = values
+    else:
+        clipped = np.clip(values, np.float32(low), np.float32(high))
+    return lowest >= -HUGE and highest <= HUGE, clipped
 
 
 def _stored_placeholder(values: NDArray[np.float32], feature: Feature) -> NDArray[np.bool_] | None:
@@ -89,4 +107,6 @@ def four_vector(
     """
     sound = np.isfinite(px + py + pz) & (energy < LARGEST_ENERGY)
     columns = {"px": px, "py": py, "pz": pz, "energy": energy}
+    if sound.all():
+        return {name: np.asarray(values, dtype=np.float32) for name, values in columns.items()}
     return {name: np.where(sound, values, 0.0).astype(np.float32) for name, values in columns.items()}

@@ -1,4 +1,9 @@
-"""Charged and neutral candidates of jets: links, order, features."""
+"""Charged and neutral candidates of jets: order, features.
+
+What the file holds in single precision stays so; differences of directions, nearness to vertices and exact keys of the
+order are made in double precision. Features agree with double precision throughout to 1e-6 of their scale (of the
+momentum for its components).
+"""
 
 from __future__ import annotations
 
@@ -11,16 +16,16 @@ from numpy.typing import NDArray
 
 from pfnano_tag.nano import tracks
 from pfnano_tag.nano.bounds import four_vector
-from pfnano_tag.nano.columns import Index, Jagged, delta_phi, least_per_list, offsets_of, pairs_within, rank_in_list
+from pfnano_tag.nano.columns import Index, offsets_of, rank_in_list
+from pfnano_tag.nano.jets import VECTOR
 from pfnano_tag.nano.layouts import Status
-from pfnano_tag.nano.reader import Chunk
+from pfnano_tag.nano.links import NEAREST_VERTEX, Block, Linked, linked
+from pfnano_tag.nano.ordering import order_in_lists
 from pfnano_tag.nano.schema import Feature
-from pfnano_tag.nano.selection import SelectedJets
+
+__all__ = ["Candidates", "Content", "in_order", "linked", "read"]
 
 Array = NDArray[np.floating]
-
-NEAREST_VERTEX = 0.4
-"""Largest distance to a secondary vertex that counts (`mindrsvpfcand` of cms-sw/cmssw)."""
 
 
 @dataclass(frozen=True)
@@ -44,62 +49,6 @@ class Content:
     absent: dict[str, NDArray[np.bool_]]
 
 
-@dataclass(frozen=True)
-class Linked:
-    """Links of candidates above threshold to chosen jets.
-
-    Parameters
-    ----------
-    chunk, jets
-        Where from, where to.
-    link, candidate, jet : ndarray of int64 [n]
-        Row of the link, of the candidate, of the chosen jet.
-    event : ndarray of int64 [n]
-        Event of the chunk.
-    charged : ndarray of bool [n]
-    """
-
-    chunk: Chunk
-    jets: SelectedJets
-    link: Index
-    candidate: Index
-    jet: Index
-    event: Index
-    charged: NDArray[np.bool_]
-
-    def count(self, charged: bool) -> NDArray[np.int64]:
-        """Return the number of charged or neutral candidates of each jet, before any truncation."""
-        return np.bincount(self.jet[self.charged == charged], minlength=len(self.jets))
-
-
-def linked(chunk: Chunk, jets: SelectedJets, candidate_pt: float) -> Linked:
-    """Follow the links from jets to candidates of at least a transverse momentum [GeV].
-
-    Raises
-    ------
-    BadChunk
-        When an index points outside its event.
-    """
-    link, jet, event = jets.linked(chunk, "JetPFCands_jetIdx")
-    pt: Jagged = chunk["PFCands_pt"]
-    to_candidate: Jagged = chunk["JetPFCands_pFCandsIdx"]
-    if not np.array_equal(to_candidate.offsets, chunk["JetPFCands_jetIdx"].offsets):
-        raise chunk.bad("JetPFCands_pFCandsIdx and JetPFCands_jetIdx have different lengths")
-    index = to_candidate.values[link].astype(np.int64)
-    outside = (index < 0) | (index >= pt.counts[event])
-    if outside.any():
-        where = int(np.flatnonzero(outside)[0])
-        raise chunk.bad(
-            f"JetPFCands_pFCandsIdx is {index[where]} in entry {chunk.start + event[where]}, "
-            f"which has {pt.counts[event[where]]} candidates ({int(outside.sum())} such links)"
-        )
-    candidate = pt.offsets[event] + index
-    hard = ~(pt.values[candidate] < candidate_pt)  # NaN stays: its features become placeholders, and are counted
-    candidate = candidate[hard]
-    charged = chunk["PFCands_charge"].values[candidate] != 0
-    return Linked(chunk, jets, link[hard], candidate, jet[hard], event[hard], charged)
-
-
 def read(links: Linked, group: str, features: Sequence[Feature], status: Mapping[str, Status], cap: int) -> Content:
     """Return one group's constituents in order, truncated, with their features.
 
@@ -116,16 +65,76 @@ def read(links: Linked, group: str, features: Sequence[Feature], status: Mapping
     cap : int
         Constituents kept per jet.
     """
-    rows = np.flatnonzero(links.charged == (group == "charged"))
-    found = Candidates(links, rows)
-    kept, offsets = found.ordered(group == "charged", cap)
-    found = Candidates(links, rows[kept], found.nearest_vertex[kept])
+    counts = links.count(group == "charged")
+    offsets = offsets_of(np.minimum(counts, cap))
+    size = int(offsets[-1])
+    values = [(f, np.empty(size, dtype=np.float32)) for f in features]
+    vector = {name: np.empty(size, dtype=np.float32) for name in VECTOR}
+    absent = {name: np.empty(size, dtype=np.bool_) for name in ("vertex", "track")}
     makers = _CHARGED if group == "charged" else _NEUTRAL
-    values = [(f, _values(f, found, makers, status[f.id])) for f in features]
-    absent = {"vertex": found.nearest_vertex >= NEAREST_VERTEX}
-    if group == "charged":
-        absent["track"] = ~found.has_track
-    return Content(values, found.vector(), offsets, absent)
+    for block in links.blocks:
+        found = in_order(block, group, counts[block.first : block.last], cap)
+        part = slice(int(offsets[block.first]), int(offsets[block.last]))
+        for feature, column in values:
+            column[part] = _values(feature, found, makers, status[feature.id])
+        for name, component in found.vector().items():
+            vector[name][part] = component
+        absent["vertex"][part] = found.nearest_vertex >= NEAREST_VERTEX
+        absent["track"][part] = ~found.has_track if group == "charged" else True
+    return Content([*values], vector, offsets, absent)
+
+
+def in_order(block: Block, group: str, counts: Index, cap: int) -> Candidates:
+    """Return the candidates of one group, at most so many of each jet, in order.
+
+    Charged: by falling significance (0 without a track), then nearness to a vertex, then pT. Neutral: by nearness,
+    then pT. Equal in all: as in the file.
+
+    Parameters
+    ----------
+    block : Block
+        Candidates of some jets.
+    group : str
+        `charged` or `neutral`.
+    counts : ndarray of int64 [jets of the block]
+        Candidates of that group.
+    cap : int
+        Constituents kept per jet.
+    """
+    found = Candidates(block, block.rows[group])
+
+    def exact(rows: Index) -> list[Array]:
+        tied = found.take(rows)
+        keys = [tied.nearest_vertex, -tied.pt_fraction]
+        if group == "charged":
+            significance = tied.sip2d.astype(np.float64) / tied.d0_error
+            keys.insert(0, -np.where(tied.has_track, significance, 0.0))
+        return keys
+
+    coarse = _falling_significance(found) if group == "charged" else _rising_nearness(found)
+    order = order_in_lists(found.jet - block.first, block.last - block.first, coarse, exact)
+    if counts.max(initial=0) > cap:
+        order = order[rank_in_list(offsets_of(counts)) < cap]
+    return found.take(order)
+
+
+def _falling_significance(found: Candidates) -> Array:
+    key = -found.sip2d_significance
+    if not found.has_track.all():
+        key[~found.has_track] = 0.0
+    return key
+
+
+def _rising_nearness(found: Candidates) -> Array:
+    """Distance below 0.4; for all others, which have that in common, more than 1 and rising with falling pT."""
+    fraction, nearest = found.pt_fraction.astype(np.float32), found.nearest_vertex
+    near = np.flatnonzero(nearest < NEAREST_VERTEX)
+    key = 1 + 1 / np.maximum(fraction, 0)
+    key[near] = nearest.take(near)
+    sound = np.isfinite(fraction + nearest)
+    if not sound.all():
+        key[~sound] = np.inf
+    return key
 
 
 class Candidates:
@@ -133,27 +142,30 @@ class Candidates:
 
     Parameters
     ----------
-    links : Linked
-        All links.
+    block : Block
+        Where they are from.
     rows : ndarray of int64 [n]
-        Which of them.
-    nearest_vertex : ndarray [n], optional
-        Distance to the nearest vertex where it is known already.
+        Which of its candidates.
     """
 
-    def __init__(self, links: Linked, rows: Index, nearest_vertex: Array | None = None) -> None:
-        self.links, self.jet, self.event = links, links.jet[rows], links.event[rows]
-        self._link, self._candidate = links.link[rows], links.candidate[rows]
-        if nearest_vertex is not None:
-            self.nearest_vertex = nearest_vertex
+    def __init__(self, block: Block, rows: Index) -> None:
+        self.block, self.source, self.rows = block, block.source, rows
+        self.jet, self.candidate = block.jet.take(rows), block.candidate.take(rows)
 
     def __len__(self) -> int:
-        return len(self.jet)
+        return len(self.rows)
+
+    def take(self, rows: Index) -> Candidates:
+        """Return chosen candidates, with the columns that made their order."""
+        taken = Candidates(self.block, self.rows.take(rows))
+        for name in _CARRIED & vars(self).keys():
+            setattr(taken, name, getattr(self, name).take(rows))
+        return taken
 
     def branch(self, name: str) -> NDArray[np.floating]:
         """Return a branch of the candidates or of the links, one value per candidate."""
-        rows = self._link if name.startswith("JetPFCands_") else self._candidate
-        return self.links.chunk[name].values[rows]
+        rows = self.block.link.take(self.rows) if name.startswith("JetPFCands_") else self.candidate
+        return self.source.column(name).take(rows)
 
     def branch64(self, name: str) -> Array:
         """Return a branch in double precision."""
@@ -162,126 +174,99 @@ class Candidates:
     @cached_property
     def pt(self) -> Array:
         """Transverse momentum [GeV]."""
-        return self.branch64("PFCands_pt")
+        return self.branch("PFCands_pt")
 
     @cached_property
     def eta(self) -> Array:
         """Pseudorapidity."""
-        return self.branch64("PFCands_eta")
+        return self.branch("PFCands_eta")
 
     @cached_property
     def phi(self) -> Array:
         """Azimuth."""
-        return self.branch64("PFCands_phi")
+        return self.branch("PFCands_phi")
 
     @cached_property
     def d0(self) -> Array:
         """Transverse distance to the primary vertex [cm]."""
-        return self.branch64("PFCands_d0")
-
-    @cached_property
-    def dz(self) -> Array:
-        """Longitudinal distance to the primary vertex [cm]."""
-        return self.branch64("PFCands_dz")
+        return self.branch("PFCands_d0")
 
     @cached_property
     def d0_error(self) -> Array:
         """Uncertainty of d0 [cm]; -1 without a track."""
-        return self.branch64("PFCands_d0Err")
+        return self.branch("PFCands_d0Err")
 
     @cached_property
     def has_track(self) -> NDArray[np.bool_]:
         """Whether there are track details: d0Err > 0, never d0 != -1, which is a legal value."""
-        if "PFCands_d0Err" not in self.links.chunk.branches:
+        if "PFCands_d0Err" not in self.source.chunk.branches:
             return np.zeros(len(self), dtype=np.bool_)
         return self.d0_error > 0
 
     @cached_property
-    def jet_axis(self) -> Array:
-        """Unit vector of the jet, shape [3, n]."""
-        jets = self.links.jets
-        return tracks.direction(jets.eta, jets.phi)[:, self.jet]
-
-    @cached_property
-    def jet_phi(self) -> Array:
-        """Azimuth of the jet."""
-        return self.links.jets.phi[self.jet]
-
-    @cached_property
-    def momentum(self) -> Array:
-        """Momentum [GeV], shape [3, n]."""
-        return tracks.momentum(self.pt, self.eta, self.phi)
-
-    @cached_property
-    def ppar(self) -> Array:
-        """Momentum along the jet [GeV]."""
-        return tracks.parallel(self.momentum, self.jet_axis)
-
-    @cached_property
-    def ptrel(self) -> Array:
-        """Momentum across the jet [GeV]."""
-        return tracks.transverse(self.momentum, self.jet_axis)
-
-    @cached_property
-    def delta_eta(self) -> Array:
+    def delta_eta(self) -> NDArray[np.float32]:
         """Pseudorapidity relative to the jet."""
-        return self.eta - self.links.jets.eta[self.jet]
+        return self.block.delta_eta.take(self.rows)
 
     @cached_property
-    def delta_phi(self) -> Array:
+    def delta_phi(self) -> NDArray[np.float32]:
         """Azimuth relative to the jet."""
-        return delta_phi(self.phi, self.jet_phi)
+        return self.block.delta_phi.take(self.rows)
 
     @cached_property
-    def delta_r(self) -> Array:
+    def delta_r(self) -> NDArray[np.float32]:
         """Distance to the jet."""
-        return np.hypot(self.delta_eta, self.delta_phi)
-
-    @cached_property
-    def pt_fraction(self) -> Array:
-        """Transverse momentum over the uncorrected jet's: tag infos are made before energy corrections."""
-        jets = self.links.jets
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return self.pt / (jets.pt * jets.raw)[self.jet]
-
-    @cached_property
-    def sip2d(self) -> Array:
-        """Signed transverse impact parameter [cm]."""
-        return tracks.signed_ip2d(self.d0, self.phi, self.jet_phi)
+        return self.block.delta_r.take(self.rows)
 
     @cached_property
     def nearest_vertex(self) -> Array:
         """Distance to the nearest secondary vertex of the event, at most 0.4."""
-        eta: Jagged = self.links.chunk["SV_eta"]
-        phi: Jagged = self.links.chunk["SV_phi"]
-        per_event = offsets_of(np.bincount(self.event, minlength=len(eta)))
-        order = np.argsort(self.event, kind="stable")
-        left, right, offsets = pairs_within(per_event, eta.offsets)
-        one = order[left]
-        distance = np.hypot(self.eta[one] - eta.values[right], delta_phi(self.phi[one], phi.values[right]))
-        nearest = np.empty(len(self))
-        nearest[order] = np.minimum(least_per_list(distance, offsets, NEAREST_VERTEX), NEAREST_VERTEX)
-        return nearest
+        return self.block.nearest_vertex.take(self.rows)
 
-    def ordered(self, charged: bool, cap: int) -> tuple[Index, Index]:
-        """Return which candidates are kept, in order, and their offsets per jet."""
-        keys = [-self.pt_fraction, self.nearest_vertex]
-        if charged:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                significance = np.where(self.has_track, self.sip2d / self.d0_error, 0.0)
-            keys.append(-significance)
-        order = np.lexsort([*(np.where(np.isfinite(key), key, np.inf) for key in keys), self.jet])
-        all_offsets = offsets_of(np.bincount(self.jet, minlength=len(self.links.jets)))
-        kept = order[rank_in_list(all_offsets) < cap]
-        return kept, offsets_of(np.minimum(np.diff(all_offsets), cap))
+    @cached_property
+    def pt_fraction(self) -> Array:
+        """Transverse momentum over the uncorrected jet's: tag infos are made before energy corrections."""
+        return self.pt / self.source.jet_raw_pt.take(self.jet)
+
+    @cached_property
+    def cosh(self) -> Array:
+        """cosh(eta) = p/pT."""
+        return tracks.cosh(self.eta)
+
+    @cached_property
+    def size(self) -> Array:
+        """Momentum [GeV]."""
+        return self.pt * self.cosh
+
+    @cached_property
+    def opening(self) -> Array:
+        """1 - cos(angle to the jet)."""
+        return tracks.opening(self.delta_eta, self.delta_phi, self.cosh, self.source.jet_cosh.take(self.jet))
+
+    @cached_property
+    def sip2d(self) -> Array:
+        """Signed transverse impact parameter [cm]."""
+        return tracks.signed_ip2d(self.d0, self.delta_phi)
+
+    @cached_property
+    def jet_axis(self) -> Array:
+        """Unit vector of the jet, shape [3, n]."""
+        return self.source.jet_axis[:, self.jet]
+
+    @cached_property
+    def sip2d_significance(self) -> Array:
+        """Signed transverse impact parameter over its uncertainty; without meaning where there is no track."""
+        return self.sip2d / self.d0_error
 
     def vector(self) -> dict[str, NDArray[np.float32]]:
         """Return the four-vector [GeV]; E = sqrt(p^2 + m^2)."""
-        mass = self.branch64("PFCands_mass")
-        px, py, pz = self.momentum
-        energy = np.sqrt(px**2 + py**2 + pz**2 + mass**2)
-        return four_vector(px, py, pz, energy)
+        px, py = self.pt * np.cos(self.phi), self.pt * np.sin(self.phi)
+        pz = self.pt * tracks.sinh(self.eta, self.cosh)
+        return four_vector(px, py, pz, np.sqrt(self.size**2 + self.branch("PFCands_mass") ** 2))
 
+
+_CARRIED = frozenset({"d0", "d0_error", "has_track", "delta_phi", "pt_fraction", "sip2d", "sip2d_significance", "pt"})
+"""Columns that make the order, and are taken along."""
 
 Maker = Callable[[Candidates], Array]
 
@@ -290,27 +275,28 @@ def _values(feature: Feature, found: Candidates, makers: Mapping[str, Maker], st
     """Return a feature as read (btag* branches hold zeros without a track: derived there), or derived."""
     if status == "missing":
         return np.full(len(found), feature.default)
-    branch = feature.read[-1] if feature.read else ""
-    if status == "read" and branch.startswith("PFCands_"):
-        return found.branch(branch)
-    if status == "derived" or feature.name not in ("trackEtaRel", "trackPParRatio"):
-        return makers[feature.name](found) if status == "derived" else found.branch(branch)
-    return np.where(found.has_track, found.branch(branch), makers[feature.name](found))
-
-
-def _sip2d_significance(c: Candidates) -> Array:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return c.sip2d / c.d0_error
+    if status == "derived":
+        return makers[feature.name](found)
+    values = found.branch(feature.read[-1])
+    if feature.name in ("trackEtaRel", "trackPParRatio"):
+        without = np.flatnonzero(~found.has_track)
+        if len(without):
+            values[without] = makers[feature.name](found.take(without))
+    return values
 
 
 def _sip3d(c: Candidates) -> Array:
-    return tracks.signed_ip3d(c.d0, c.dz, c.eta, c.phi, c.jet_axis)
+    return tracks.signed_ip3d(*_line(c), c.jet_axis)
 
 
 def _sip3d_significance(c: Candidates) -> Array:
-    error = tracks.ip3d_error(c.d0, c.d0_error, c.dz, c.branch64("PFCands_dzErr"), c.eta)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _sip3d(c) / error
+    d0, dz, eta, _ = _line(c)
+    return _sip3d(c) / tracks.ip3d_error(d0, c.branch64("PFCands_d0Err"), dz, c.branch64("PFCands_dzErr"), eta)
+
+
+def _line(c: Candidates) -> tuple[Array, Array, Array, Array]:
+    """d0, dz, eta, phi in double precision."""
+    return tuple(c.branch64(f"PFCands_{name}") for name in ("d0", "dz", "eta", "phi"))  # type: ignore[return-value]
 
 
 _COMMON: dict[str, Maker] = {
@@ -319,21 +305,23 @@ _COMMON: dict[str, Maker] = {
 }
 _CHARGED: dict[str, Maker] = {
     **_COMMON,
-    "trackEtaRel": lambda c: tracks.relative_rapidity(c.ppar, c.ptrel),
-    "trackPtRel": lambda c: c.ptrel,
-    "trackPPar": lambda c: c.ppar,
+    "trackEtaRel": lambda c: tracks.relative_rapidity(
+        tracks.parallel(c.size, c.opening), tracks.transverse(c.size, c.opening)
+    ),
+    "trackPtRel": lambda c: tracks.transverse(c.size, c.opening),
+    "trackPPar": lambda c: tracks.parallel(c.size, c.opening),
     "trackDeltaR": lambda c: c.delta_r,
-    "trackPParRatio": lambda c: c.ppar / (c.pt * np.cosh(c.eta)),
+    "trackPParRatio": lambda c: 1 - c.opening,
     "trackSip2dVal": lambda c: c.sip2d,
-    "trackSip2dSig": _sip2d_significance,
+    "trackSip2dSig": lambda c: c.sip2d_significance,
     "trackSip3dVal": _sip3d,
     "trackSip3dSig": _sip3d_significance,
-    "trackJetDistVal": lambda c: tracks.jet_distance(c.d0, c.dz, c.eta, c.phi, c.jet_axis),
+    "trackJetDistVal": lambda c: tracks.jet_distance(*_line(c), c.jet_axis),
 }
 _NEUTRAL: dict[str, Maker] = {
     **_COMMON,
     "etarel": lambda c: np.abs(c.delta_eta) - 0.5,
     "phirel": lambda c: np.abs(c.delta_phi) - 0.5,
     "deltaR": lambda c: c.delta_r - 0.6,
-    "isGamma": lambda c: (np.abs(c.branch("PFCands_pdgId")) == 22).astype(np.float64),
+    "isGamma": lambda c: np.abs(c.branch("PFCands_pdgId")) == 22,
 }

@@ -86,6 +86,29 @@ def grouped(list_of: Index, lists: int) -> tuple[Index, Index]:
     return order, offsets_of(counts)
 
 
+def blocks(offsets: Index, rows: int) -> list[tuple[int, int]]:
+    """Cut lists into runs of whole lists that hold about a number of rows, so that their columns stay in the cache.
+
+    Parameters
+    ----------
+    offsets : ndarray of int64 [lists + 1]
+        Of the lists.
+    rows : int
+        Rows of a block; one list alone may have more.
+
+    Returns
+    -------
+    list of (first, last)
+        Lists first to last - 1; all lists together, in order; empty where there is no list.
+    """
+    lists = len(offsets) - 1
+    if lists == 0:
+        return []
+    cuts = np.searchsorted(offsets, np.arange(rows, offsets[-1], rows), side="left")
+    edges = np.unique(np.concatenate([[0], cuts, [lists]])).tolist()
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
 def pairs_within(left: Index, right: Index) -> tuple[Index, Index, Index]:
     """Return all pairs of a left and a right row of the same list.
 
@@ -115,9 +138,28 @@ def least_per_list(values: NDArray[np.floating], offsets: Index, empty: float) -
     return least
 
 
+def outside_lists(index: NDArray[np.signedinteger], counts: Index) -> Index | None:
+    """Return the rows whose index is not in 0 to count - 1 of its list; None where there is none.
+
+    Parameters
+    ----------
+    index, counts : ndarray of int [n]
+        Index into a list, and the length of that list.
+    """
+    if len(index) == 0 or (index.min() >= 0 and bool((index < counts).all())):
+        return None
+    return np.flatnonzero((index < 0) | (index >= counts))
+
+
 def wrapped(angle: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return angles brought into [-pi, pi)."""
-    return np.asarray((angle + np.pi) % (2 * np.pi) - np.pi)
+    """Return angles brought into [-pi, pi); those that are there already stay as they are."""
+    result = np.array(angle, dtype=np.result_type(angle, 1.0))
+    outside = ~((result >= -np.pi) & (result < np.pi))
+    if outside.any():
+        far = result[outside]
+        turns = np.floor((far + np.pi) / (2 * np.pi))
+        result[outside] = np.maximum(far - 2 * np.pi * turns, -np.pi)  # rounding may count a turn too many
+    return result
 
 
 def delta_phi(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.floating]:

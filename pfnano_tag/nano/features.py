@@ -1,7 +1,8 @@
-"""From a chunk of events to a JetTable with all inputs of the networks.
+"""From a chunk of events to a JetTable with all inputs of the networks, the same for every layout.
 
 Order and truncation follow cms-sw/cmssw:RecoBTag/FeatureTools: charged by falling 2D significance, then nearness to a
-secondary vertex, then pT; neutral by nearness to a vertex, then pT; vertices by falling 2D flight significance.
+secondary vertex, then pT; neutral by nearness to a vertex, then pT; vertices by falling 2D flight significance. The
+layouts `deepjet` and `jets` are ordered when they are made.
 """
 
 from __future__ import annotations
@@ -11,36 +12,47 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pfnano_tag.nano import candidates, vertices
+from pfnano_tag.nano import candidates, deepjet, jet_tree, vertices
 from pfnano_tag.nano.bounds import Bounded, bounded
 from pfnano_tag.nano.columns import Jagged
-from pfnano_tag.nano.jets import ConstituentTable, JetTable
-from pfnano_tag.nano.layouts import Status, branches_of, require_features
+from pfnano_tag.nano.jets import VECTOR, ConstituentTable, JetTable
+from pfnano_tag.nano.layouts import Contents, Status, require_inputs
 from pfnano_tag.nano.reader import Chunk
-from pfnano_tag.nano.schema import CHARGED, FEATURES, JET_VECTOR, NEUTRAL, SV_VECTOR, Feature
+from pfnano_tag.nano.schema import CHARGED, FEATURES, JET_VECTOR, NEUTRAL, SV_VECTOR, Feature, Group
 from pfnano_tag.nano.selection import SelectedJets
 
-_ORDER = {"jet": (), "charged": CHARGED, "neutral": NEUTRAL, "sv": SV_VECTOR}
+_ORDER: dict[str, tuple[str, ...]] = {"jet": (), "charged": CHARGED, "neutral": NEUTRAL, "sv": SV_VECTOR}
 """What the order of a group's constituents needs, also where all its features are dropped."""
 
 
-def branches_for(ids: Iterable[str], branches: frozenset[str]) -> set[str]:
+def branches_for(ids: Iterable[str], contents: Contents) -> set[str]:
     """Return the branches of a file that `read_jets` reads for features.
 
     Parameters
     ----------
     ids : iterable of str
         Feature identifiers; missing ones need no branch.
-    branches : frozenset of str
-        Branches of the file.
+    contents : Contents
+        Of the file.
     """
     wanted = [FEATURES[name] for name in ids]
-    needed = set(JET_VECTOR)
+    needed = set(JET_VECTOR if contents.layout in ("candidates", "btvnano") else ("Jet_pt",))
     for feature in wanted:
-        needed.update(branches_of(feature, branches))
+        needed.update(contents.branches_of(feature))
     for group in {feature.group for feature in wanted}:
-        needed.update(_ORDER[group])
-    return needed & branches
+        needed.update(_beside(group, contents))
+    return needed & contents.branches
+
+
+def _beside(group: Group, contents: Contents) -> tuple[str, ...]:
+    """Return what the constituents of a group need beside their features: order, numbers, four-vectors."""
+    if group == "jet" or contents.layout == "nano":
+        return ()
+    if contents.layout == "deepjet":
+        return (deepjet.COUNTS[group], *(contents.slots.get(deepjet.CHI2, ()) if group == "charged" else ()))
+    if contents.layout == "jets":
+        return (f"{group}/n", *jet_tree.vectors_of(group, contents.branches))
+    return _ORDER[group]
 
 
 def read_jets(
@@ -52,6 +64,8 @@ def read_jets(
     droppable: Iterable[str] = (),
 ) -> JetTable:
     """Return chosen jets of a chunk with features, bounded but not scaled.
+
+    Branches of constituents are read here, and only when a jet is chosen.
 
     Parameters
     ----------
@@ -71,26 +85,51 @@ def read_jets(
     Returns
     -------
     JetTable
-        Groups that the features name, with four-vectors.
+        Groups that the features name; with four-vectors where the layout has those of constituents.
 
     Raises
     ------
-    MissingBranch
-        When a feature can't be had and may not be dropped.
+    MissingBranch, DataError
+        When a feature can't be had and may not be dropped, or was cut too short when the file was made.
     BadChunk
         When the content makes no sense (indices out of range) or can't be read.
     """
     ids = list(features)
-    status = require_features(ids, chunk.branches, chunk.file.path, droppable)
-    chunk.load(branches_for(ids, chunk.branches))
+    contents = chunk.file.contents
+    status = require_inputs(contents, ids, caps, candidate_pt, droppable)
+    if not jet_mask.any():
+        return empty_table(ids, contents)
+    chunk.load(branches_for(ids, contents))
     with np.errstate(all="ignore"):  # NaN and infinity in the file become placeholders, and are counted
-        return _table(chunk, ids, SelectedJets.of(chunk, jet_mask), status, caps, candidate_pt)
+        return _table(chunk, ids, jet_mask, status, caps, candidate_pt)
+
+
+def empty_table(ids: Iterable[str], contents: Contents) -> JetTable:
+    """Return a table without jets, with the columns that other chunks of the file have."""
+    groups: dict[str, dict[str, NDArray[np.float32]]] = {}
+    nothing = np.zeros(0, dtype=np.float32)
+    for feature in (FEATURES[name] for name in ids):
+        groups.setdefault(feature.group, {})[feature.name] = nothing
+    jet = groups.pop("jet", {})
+    tables = {}
+    for group, columns in groups.items():
+        vector = dict.fromkeys(VECTOR, nothing) if has_vectors(contents, group) else {}
+        tables[group] = ConstituentTable({**columns, **vector}, np.zeros(1, dtype=np.int64))
+    none = np.zeros(0, dtype=np.int64)
+    return JetTable(jet, tables, none, none)
+
+
+def has_vectors(contents: Contents, group: str) -> bool:
+    """Return whether the constituents of a group have four-vectors in a file."""
+    if contents.layout == "jets":
+        return bool(jet_tree.vectors_of(group, contents.branches))
+    return contents.layout in ("candidates", "btvnano")
 
 
 def _table(
     chunk: Chunk,
     ids: list[str],
-    jets: SelectedJets,
+    mask: NDArray[np.bool_],
     status: Mapping[str, Status],
     caps: Mapping[str, int],
     candidate_pt: float,
@@ -99,18 +138,47 @@ def _table(
     wanted = {group: [FEATURES[name] for name in ids if FEATURES[name].group == group] for group in _groups(ids)}
     table = _Collected(status)
     counts: dict[str, NDArray[np.int64]] = {}
-    if {"charged", "neutral"} & wanted.keys() or {"jet/nCpfcand", "jet/nNpfcand"} & set(ids):
+    layout = chunk.file.layout
+    row = np.flatnonzero(mask)
+    if layout in ("deepjet", "jets"):
+        reader = deepjet.read if layout == "deepjet" else jet_tree.read
+        event = deepjet.event_of(chunk, row) if layout == "deepjet" else row
+        for group in (name for name in wanted if name != "jet"):
+            table.add(group, reader(chunk, row, group, wanted[group], status, caps[group]))
+    else:
+        jets = SelectedJets.of(chunk, mask)
+        event = jets.event
+        counts = _add_linked(table, chunk, jets, wanted, status, caps, candidate_pt)
+    jet_columns = {
+        f.name: table.bound(f, _jet_values(f, chunk, row, event, counts, status)) for f in wanted.get("jet", [])
+    }
+    groups: dict[str, ConstituentTable] = {group: table.groups[group] for group in wanted if group != "jet"}
+    return JetTable(jet_columns, groups, event, row, table.default, table.non_finite)
+
+
+def _add_linked(
+    table: _Collected,
+    chunk: Chunk,
+    jets: SelectedJets,
+    wanted: Mapping[Group, list[Feature]],
+    status: Mapping[str, Status],
+    caps: Mapping[str, int],
+    candidate_pt: float,
+) -> dict[str, NDArray[np.int64]]:
+    """Add the groups of layouts that link jets to candidates and vertices; return the numbers before truncation."""
+    counts: dict[str, NDArray[np.int64]] = {}
+    counted = {f.name for f in wanted.get("jet", []) if status[f.id] != "missing"}
+    if {"charged", "neutral"} & wanted.keys() or {"nCpfcand", "nNpfcand"} & counted:
         linked = candidates.linked(chunk, jets, candidate_pt)
         counts |= {"nCpfcand": linked.count(charged=True), "nNpfcand": linked.count(charged=False)}
         for group in ("charged", "neutral"):
             if group in wanted:
                 table.add(group, candidates.read(linked, group, wanted[group], status, caps[group]))
-    if "sv" in wanted or "jet/nsv" in ids:
+    if "sv" in wanted or "nsv" in counted:
         counts["nsv"] = vertices.count(chunk, jets)
     if "sv" in wanted:
         table.add("sv", vertices.read(chunk, jets, wanted["sv"], status, caps["sv"]))
-    jet_columns = {f.name: table.bound(f, _jet_values(f, chunk, jets, counts, status)) for f in wanted.get("jet", [])}
-    return JetTable(jet_columns, table.groups, jets.event, jets.row, table.default, table.non_finite)
+    return counts
 
 
 class _Collected:
@@ -139,23 +207,24 @@ class _Collected:
         return result.values
 
 
-def _groups(ids: list[str]) -> list[str]:
+def _groups(ids: list[str]) -> list[Group]:
     return list(dict.fromkeys(FEATURES[name].group for name in ids))
 
 
 def _jet_values(
     feature: Feature,
     chunk: Chunk,
-    jets: SelectedJets,
+    row: NDArray[np.int64],
+    event: NDArray[np.int64],
     counts: Mapping[str, NDArray[np.int64]],
     status: Mapping[str, Status],
 ) -> NDArray[np.floating]:
     """Return a jet-level feature as it is in the file, or counted."""
     if status[feature.id] == "missing":
-        return np.full(len(jets), feature.default, dtype=np.float32)
+        return np.full(len(row), feature.default, dtype=np.float32)
     if feature.name in counts:
         return counts[feature.name].astype(np.float32)
-    column = chunk[feature.read[0]]
+    column = chunk[chunk.file.contents.branches_of(feature)[0]]
     if isinstance(column, Jagged):
-        return column.values[jets.row].astype(np.float32)
-    return column[jets.event].astype(np.float32)
+        return column.values[row].astype(np.float32)
+    return column[event].astype(np.float32)

@@ -1,27 +1,46 @@
 """Reading PFNano: a file is opened once, each branch of each chunk is read once.
 
 A chunk is an entry range on cluster edges, fixed by the file and a byte size; it is the unit of work and of loss.
+Branches are asked for by their canonical names (see `names`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import awkward as ak
 import numpy as np
-import uproot
 from numpy.typing import NDArray
 
-from pfnano_tag.errors import BadChunk, FileError, OutputError
+from pfnano_tag.card.card import Card
+from pfnano_tag.card.jets import Jets
+from pfnano_tag.errors import BadChunk, FileError, UserError
+from pfnano_tag.nano import sources
 from pfnano_tag.nano.columns import Jagged
-from pfnano_tag.nano.layouts import Layout, kind_of, layout_of, require_branches
+from pfnano_tag.nano.containers import Container
+from pfnano_tag.nano.layouts import (
+    DEEPJET_CANDIDATE_PT,
+    Contents,
+    JetType,
+    Layout,
+    jet_type_of,
+    kind_of,
+    layout_of,
+    require_branches,
+)
+from pfnano_tag.nano.names import NTUPLE_EVENT, Branch, Names, event_names, tree_names
+from pfnano_tag.nano.sources import RootFile
 
 Plan = tuple[tuple[int, int], ...]
+EVENTS = "Events"
+ONE_PER_EVENT = ("run", "luminosityBlock", "event", "genWeight", "PV_npvs")
+"""Branches that are no lists."""
+TREES = ("TTree", "ROOT::RNTuple")
+"""Classes of what holds entries."""
 
 
 @dataclass(frozen=True)
@@ -41,64 +60,61 @@ class RunsTotals:
     sumw2: float
 
 
-def protect_events(output: str | Path) -> None:
-    """Refuse to write over a file that holds a tree `Events`: somebody's input, if not this command's.
-
-    Raises
-    ------
-    OutputError
-        When it does.
-    """
-    if not Path(output).is_file():
-        return
-    try:
-        with uproot.open(output) as there:
-            events = "Events" in there
-    except _DAMAGED:
-        return
-    if events:
-        raise OutputError(
-            f"{output}: holds a tree 'Events' and is not written over; choose another name for the output"
-        )
+def open_file(path: str | Path, card: Card) -> PFNanoFile:
+    """Open a file as a card says: its jets, time-outs and retries, threads of decompression (see `PFNanoFile`)."""
+    sources.configure(card.resources.remote, card.resources.decompression)
+    return PFNanoFile(path, card.jets)
 
 
 class PFNanoFile:
-    """One ROOT file with a tree `Events`; a context manager.
+    """One ROOT file with a tree `Events`, or with a plain tree of jets; a context manager.
 
     Parameters
     ----------
     path : str or Path
-        Local path or `root://` address.
+        Local path or `root://` address; replicas are separated by ` | `.
+    jets : Jets, optional
+        The card's section: which collection stands for the jets, and the names in a plain tree.
 
     Raises
     ------
     FileError
-        When the file can't be opened, is no ROOT file, or has no tree `Events`.
+        When the file can't be opened, is no ROOT file, or has no tree of events or jets.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, jets: Jets | None = None) -> None:
         self.path = str(path)
-        self._file = _open(self.path)
+        self.jets = Jets() if jets is None else jets
+        self._file = RootFile(self.path)
         try:
-            self.tree = self._events()
+            self.tree_name = self._tree_name()
+            self.tree: Container = self._file.container(self.tree_name)
+            self._require_jets()
         except BaseException:
             self._file.close()
             raise
 
-    def _events(self) -> Any:
-        keys = [key.split(";")[0] for key in self._file.keys(recursive=False)]
-        if "Events" not in keys:
-            raise FileError(f"{self.path}: no tree 'Events' in this file; it has: {', '.join(keys) or 'nothing'}")
-        try:
-            tree = self._file["Events"]
-        except _DAMAGED as error:
+    def _tree_name(self) -> str:
+        trees = self._tree_names()
+        wanted = self.jets.tree.name
+        if wanted and wanted in trees:
+            return wanted
+        if EVENTS in self._file.keys:
+            return EVENTS
+        if not wanted and len(trees) == 1:
+            return trees[0]
+        has = ", ".join(self._file.keys) or "nothing"
+        hint = f" or {wanted!r} (jets.tree.name)" if wanted else ""
+        raise FileError(f"{self.path}: no tree 'Events'{hint} in this file; it has: {has}")
+
+    def _require_jets(self) -> None:
+        """Refuse a tree that is neither one of events nor, by the card's names, one of jets."""
+        if self.is_jet_tree and "Jet_pt" not in self.names:
+            looked_for = self.jets.tree.branches.get("Jet_pt", NTUPLE_EVENT["Jet_pt"])
             raise FileError(
-                f"{self.path}: 'Events' can't be read (file damaged or truncated): {_first(error)}"
-            ) from error
-        if not isinstance(tree, uproot.TTree):
-            found = self._file.classname_of("Events")
-            raise FileError(f"{self.path}: 'Events' is a {found}, expected a TTree (RNTuples can't be read yet)")
-        return tree
+                f"{self.path}: no tree 'Events' in this file, and its tree {self.tree_name!r} holds no jets: "
+                f"it has no branch {looked_for!r} (Jet_pt in jets.tree.branches)"
+            )
 
     def __enter__(self) -> PFNanoFile:
         return self
@@ -112,20 +128,28 @@ class PFNanoFile:
         """Close the file."""
         self._file.close()
 
+    @cached_property
+    def trees(self) -> Mapping[str, int]:
+        """Entries of each tree at the top level of the file, by name."""
+        return {name: self._file.container(name).num_entries for name in self._tree_names()}
+
+    def _tree_names(self) -> list[str]:
+        return [name for name, kind in self._file.keys.items() if kind in TREES]
+
     @property
     def num_entries(self) -> int:
-        """Events in the file."""
-        return int(self.tree.num_entries)
+        """Events in the file (jets in a plain tree of jets)."""
+        return self.tree.num_entries
 
     @property
     def uuid(self) -> str:
         """ROOT's identifier of the file, the same for all replicas."""
-        return str(self._file.file.uuid)
+        return self._file.uuid
 
     @property
     def size(self) -> int:
         """Bytes in the file."""
-        return int(self._file.file.fEND)
+        return self._file.size
 
     @property
     def identity(self) -> str:
@@ -133,18 +157,54 @@ class PFNanoFile:
         return f"{self.uuid}:{self.size}"
 
     @cached_property
+    def names(self) -> Names:
+        """Where each canonical branch comes from."""
+        stored = self.tree.names
+        if self.is_jet_tree:
+            return tree_names(stored, self.jets.tree, self.uuid)
+        return event_names(stored, self.jets.collection)
+
+    @property
+    def is_jet_tree(self) -> bool:
+        """Whether an entry is a jet, not an event."""
+        return self.tree_name != EVENTS or self.jets.tree.name == EVENTS
+
+    @cached_property
     def branches(self) -> frozenset[str]:
-        """Names of the branches of `Events`."""
-        return frozenset(branch.name for branch in self.tree.branches)
+        """Canonical names of the branches."""
+        return frozenset(self.names)
+
+    def stored(self, name: str) -> str:
+        """Return what the file calls a canonical branch; the name itself where the file lacks it."""
+        return ", ".join(self.names[name].stored) if name in self.names and self.names[name].stored else name
+
+    def stored_names(self, names: Iterable[str]) -> list[str]:
+        """Return the branches of the file that canonical names are made from, sorted; without those it lacks."""
+        return sorted({stored for name in names if name in self.names for stored in self.names[name].stored})
+
+    @cached_property
+    def contents(self) -> Contents:
+        """What features can be had from this file, and how."""
+        layout: Layout = "jets" if self.is_jet_tree else layout_of(self.branches)
+        threshold = {"jets": self.jets.tree.candidate_pt, "deepjet": DEEPJET_CANDIDATE_PT}.get(layout)
+        return Contents(self.path, layout, self.branches, threshold)
 
     @property
     def layout(self) -> Layout:
-        """`candidates` or `nano`."""
-        return layout_of(self.branches)
+        """`candidates`, `btvnano`, `deepjet`, `jets` or `nano`."""
+        return self.contents.layout
+
+    @cached_property
+    def jet_type(self) -> JetType:
+        """`CHS`, `PUPPI`, `AK8` or `unknown`."""
+        title = "" if self.is_jet_tree or "nJet" not in self.names else self.tree.title(self.stored("nJet"))
+        return jet_type_of(title, self.jets.collection, self.branches)
 
     @property
     def kind(self) -> str:
         """`mc` or `data`."""
+        if self.is_jet_tree:
+            return "mc" if "Jet_FlavSplit" in self.branches else "data"
         return kind_of(self.branches)
 
     def require(self, names: Iterable[str], needed_by: str) -> None:
@@ -154,18 +214,26 @@ class PFNanoFile:
     @cached_property
     def runs(self) -> RunsTotals | None:
         """Sums of generator weights from the tree `Runs`; None where the file has none (data)."""
-        try:
-            tree = self._file["Runs"]
-        except uproot.KeyInFileError:
-            return None
-        names = {name: next((n for n in (name, f"{name}_") if n in tree), None) for name in _RUNS_BRANCHES}
-        if any(branch is None for branch in names.values()):
+        if "Runs" not in self._file.keys:
             return None
         try:
-            count, sumw, sumw2 = (tree[branch].array(library="np") for branch in names.values())
-        except _DAMAGED as error:
+            there = self._file.container("Runs")
+            names = [next((n for n in (name, f"{name}_") if n in there.names), "") for name in _RUNS_BRANCHES]
+            if not all(names):
+                return None
+            arrays = there.arrays(names, 0, there.num_entries)
+        except MemoryError:
+            raise
+        except UserError:
+            raise
+        except Exception as error:  # a damaged basket can raise anything
             raise FileError(f"{self.path}: the sums in 'Runs' can't be read: {_first(error)}") from error
+        count, sumw, sumw2 = (np.asarray(arrays[name]) for name in names)
         return RunsTotals(int(count.sum()), float(np.sum(sumw)), float(np.sum(sumw2)))
+
+    def uncompressed_bytes(self, names: Iterable[str]) -> int:
+        """Return the size of branches, uncompressed."""
+        return sum(self.tree.uncompressed_bytes(name) for name in self.stored_names(names))
 
     def plan(self, branches: Iterable[str], chunk_bytes: float) -> Plan:
         """Return the entry ranges of the file's chunks.
@@ -185,13 +253,13 @@ class PFNanoFile:
         tuple of (start, stop)
             Covering all entries in order; empty for a file without events.
         """
-        names = sorted(set(branches) & self.branches)
         entries = self.num_entries
         if entries == 0:
             return ()
-        bytes_per_entry = sum(self.tree[name].uncompressed_bytes for name in names) / entries
+        names = list(branches)
+        bytes_per_entry = self.uncompressed_bytes(names) / entries
         wanted = max(1, int(chunk_bytes / max(bytes_per_entry, 1e-9)))
-        edges = [edge for edge in self.tree.common_entry_offsets(filter_name=names) if 0 < edge < entries]
+        edges = [edge for edge in self.tree.edges(self.stored_names(names)) if 0 < edge < entries]
         return plan_chunks([*edges, entries], wanted)
 
     def chunk(self, start: int, stop: int) -> Chunk:
@@ -241,7 +309,8 @@ class Chunk:
 
     def __init__(self, file: PFNanoFile, start: int, stop: int) -> None:
         self.file, self.start, self.stop = file, start, stop
-        self._columns: dict[str, Jagged | NDArray[Any]] = {}
+        self._stored: dict[str, Jagged | NDArray[Any]] = {}
+        self._made: dict[str, Jagged | NDArray[Any]] = {}
 
     @property
     def num_events(self) -> int:
@@ -250,7 +319,7 @@ class Chunk:
 
     @property
     def branches(self) -> frozenset[str]:
-        """Branches of the file."""
+        """Canonical names of the file's branches."""
         return self.file.branches
 
     def load(self, names: Iterable[str]) -> None:
@@ -263,56 +332,57 @@ class Chunk:
         BadChunk
             When a basket can't be read.
         """
-        wanted = sorted(set(names) - self._columns.keys())
+        asked = set(names)
+        self.file.require(asked, "this step")
+        wanted = [name for name in self.file.stored_names(asked) if name not in self._stored]
         if not wanted:
             return
-        self.file.require(wanted, "this step")
         try:
-            arrays = self.file.tree.arrays(
-                wanted, entry_start=self.start, entry_stop=self.stop, library="ak", how=dict, array_cache=None
-            )
+            self._stored.update(self.file.tree.arrays(wanted, self.start, self.stop))
         except MemoryError:
             raise
+        except FileError as error:
+            raise self.bad(str(error)) from error
         except Exception as error:  # a damaged basket can raise anything: decompression, struct, index errors
             raise self.bad(f"{type(error).__name__} while reading {', '.join(wanted[:4])}...: {error}") from error
-        self._columns.update({name: _flat(array) for name, array in arrays.items()})
 
     def __getitem__(self, name: str) -> Any:
-        """Return a branch: `Jagged`, or an array with one value per event; read now if it wasn't."""
+        """Return a branch: `Jagged`, or an array with one value per event; read now if it wasn't.
+
+        Raises
+        ------
+        BadChunk
+            When it can't be read, or holds lists where one value is expected, or the reverse.
+        """
         self.load([name])
-        return self._columns[name]
+        branch = self.file.names[name]
+        if branch.make is not None:
+            if name not in self._made:
+                self._made[name] = self._make(branch)
+            return self._made[name]
+        column = self._stored[branch.stored[0]]
+        listed = f"n{name.partition('_')[0]}" in self.branches and not name.startswith("n")
+        if isinstance(column, Jagged) != listed and (listed or name in ONE_PER_EVENT):
+            found = "lists" if isinstance(column, Jagged) else "one value per event"
+            expected = "lists" if listed else "one value per event"
+            raise self.bad(f"{branch.stored[0]} holds {found}, expected {expected}")
+        return column
+
+    def _make(self, branch: Branch) -> Jagged | NDArray[Any]:
+        assert branch.make is not None
+        try:
+            return branch.make({name: self._stored[name] for name in branch.stored}, self.start, self.stop)
+        except ValueError as error:
+            raise self.bad(str(error)) from error
 
     def drop(self) -> None:
         """Forget all branches that were read."""
-        self._columns.clear()
+        self._stored.clear()
+        self._made.clear()
 
     def bad(self, reason: str) -> BadChunk:
         """Return the error that says what is wrong with this chunk."""
         return BadChunk(self.file.path, self.start, self.stop, " ".join(reason.split())[:500])
-
-
-def _flat(array: ak.Array) -> Jagged | NDArray[Any]:
-    """Turn an awkward array of one branch into flat content and offsets, without a copy."""
-    layout = ak.to_packed(array, highlevel=False)
-    if layout.is_list:
-        return Jagged(np.asarray(layout.content.data), np.asarray(layout.offsets.data, dtype=np.int64))
-    return np.asarray(layout.data)
-
-
-def _open(path: str) -> Any:
-    """Open a ROOT file read-only, with a clear word when that fails."""
-    if "://" not in path and not Path(path).is_file():
-        raise FileError(f"{path}: no such file")
-    try:
-        return uproot.open(path)
-    except _DAMAGED as error:
-        raise FileError(
-            f"{path}: can't be opened as a ROOT file (damaged, truncated or another format): {_first(error)}"
-        ) from error
-
-
-_DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, uproot.DeserializationError)
-"""What uproot raises on bytes that make no sense."""
 
 
 def _first(error: Exception) -> str:

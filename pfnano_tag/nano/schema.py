@@ -78,6 +78,9 @@ class Feature:
     needs : str
         What must be there for the feature to have a value: `track` (`PFCands_d0Err > 0`), `vertex` (a secondary
         vertex within 0.4), or nothing.
+    flat : str
+        DeepNTuples' name of the feature, such as `Cpfcan_ptrel`: the branch of a tree with one entry per jet, and with
+        `Jet_DeepJet_` before and the slot's number behind, the branches of the flat DeepJet layout.
     """
 
     group: Group
@@ -95,6 +98,7 @@ class Feature:
     protected: bool = False
     integer: bool = False
     needs: Literal["", "track", "vertex"] = ""
+    flat: str = ""
 
     @property
     def id(self) -> str:
@@ -105,7 +109,8 @@ class Feature:
 def _charged() -> list[Feature]:
 
     def feature(name: str, unit: str, label: str, axis: tuple[int, float, float], **options: object) -> Feature:
-        return Feature("charged", name, unit, label, axis, **options)  # type: ignore[arg-type]
+        flat = f"Cpfcan_{'BtagPf_' if name.startswith('track') else ''}{name}"
+        return Feature("charged", name, unit, label, axis, flat=flat, **options)  # type: ignore[arg-type]
 
     def link(branch: str) -> tuple[str, ...]:
         return (*TRACK, f"JetPFCands_{branch}")
@@ -132,7 +137,7 @@ def _charged() -> list[Feature]:
 
 def _neutral() -> list[Feature]:
     def feature(name: str, label: str, axis: tuple[int, float, float], **options: object) -> Feature:
-        return Feature("neutral", name, "", label, axis, **options)  # type: ignore[arg-type]
+        return Feature("neutral", name, "", label, axis, flat=f"Npfcan_{name}", **options)  # type: ignore[arg-type]
 
     return [
         feature("ptrel", r"$p_T/p_T^{jet} - 1$", (100, -1, 0), derived=NEUTRAL, low=-1, high=0),
@@ -151,7 +156,7 @@ def _sv() -> list[Feature]:
         if "derived" not in options:
             branch = {"enratio": "enration"}.get(name, name)
             options["read"] = (*SV_VECTOR, f"JetSVs_{branch}")
-        return Feature("sv", name, unit, label, axis, **options)  # type: ignore[arg-type]
+        return Feature("sv", name, unit, label, axis, flat=f"sv_{name}", **options)  # type: ignore[arg-type]
 
     return [
         feature("pt", "GeV", r"SV $p_T$", (100, 0, 400), transform="log"),
@@ -177,16 +182,16 @@ def _jet() -> list[Feature]:
 
     def deepcsv(name: str, label: str, axis: tuple[int, float, float], **options: object) -> Feature:
         settings: dict[str, object] = {"default": -999.0, "replacement": -999.0, **options}
-        return feature(name, "", label, axis, read=(f"Jet_DeepCSV_{name}",), **settings)
+        return feature(name, "", label, axis, read=(f"Jet_DeepCSV_{name}",), flat=f"TagVarCSV_{name}", **settings)
 
     counts = {"protected": True, "integer": True}
     return [
-        feature("pt", "GeV", r"jet $p_T$", (60, 0, 300), read=("Jet_pt",), transform="log"),
-        feature("eta", "", r"jet $\eta$", (25, -2.5, 2.5), read=("Jet_eta",)),
-        feature("nCpfcand", "", "charged candidates", (50, 0, 50), derived=CANDIDATES, **counts),
-        feature("nNpfcand", "", "neutral candidates", (50, 0, 50), derived=CANDIDATES, **counts),
-        feature("nsv", "", "secondary vertices", (10, 0, 10), derived=("JetSVs_jetIdx",), **counts),
-        feature("npv", "", "primary vertices", (100, 0, 100), read=("PV_npvs",), **counts),
+        feature("pt", "GeV", r"jet $p_T$", (60, 0, 300), read=("Jet_pt",), flat="jet_pt", transform="log"),
+        feature("eta", "", r"jet $\eta$", (25, -2.5, 2.5), read=("Jet_eta",), flat="jet_eta"),
+        feature("nCpfcand", "", "charged candidates", (50, 0, 50), derived=CANDIDATES, flat="nCpfcand", **counts),
+        feature("nNpfcand", "", "neutral candidates", (50, 0, 50), derived=CANDIDATES, flat="nNpfcand", **counts),
+        feature("nsv", "", "secondary vertices", (10, 0, 10), derived=("JetSVs_jetIdx",), flat="nsv", **counts),
+        feature("npv", "", "primary vertices", (100, 0, 100), read=("PV_npvs",), flat="npv", **counts),
         deepcsv("trackSumJetEtRatio", r"$E_T$(tracks)/$E_T$(jet)", (28, 0, 5)),
         deepcsv("trackSumJetDeltaR", r"$\Delta R$(track sum, jet)", (30, -0.001, 0.301)),
         deepcsv("vertexCategory", "vertex category", (26, -0.6, 2.6), **counts),

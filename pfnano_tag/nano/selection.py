@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pfnano_tag.nano.columns import Index, Jagged, list_of_row
+from pfnano_tag.nano.columns import Index, Jagged, list_of_row, outside_lists
 from pfnano_tag.nano.reader import Chunk
 from pfnano_tag.nano.schema import JET_VECTOR
 
@@ -54,14 +55,16 @@ class SelectedJets:
         row = np.flatnonzero(mask)
         position = np.full(len(every.values), -1, dtype=np.int64)
         position[row] = np.arange(len(row))
-        pt, eta, phi, mass = (chunk[name].values[row].astype(np.float64) for name in JET_VECTOR)
+        pt, eta, phi, mass = (aligned(chunk, name, every)[row].astype(np.float64) for name in JET_VECTOR)
         if "Jet_rawFactor" in chunk.branches:
-            raw = 1 - chunk["Jet_rawFactor"].values[row].astype(np.float64)
+            raw = 1 - aligned(chunk, "Jet_rawFactor", every)[row].astype(np.float64)
         else:
             raw = np.ones(len(row))
         return cls(row, list_of_row(every.offsets)[row], every.offsets, position, pt, eta, phi, mass, raw)
 
-    def linked(self, chunk: Chunk, branch: str) -> tuple[Index, Index, Index]:
+    def linked(
+        self, chunk: Chunk, branch: str, events: tuple[int, int] | None = None
+    ) -> tuple[Index, Index, Index]:
         """Follow links to jets.
 
         Parameters
@@ -70,6 +73,8 @@ class SelectedJets:
             Holds the links.
         branch : str
             Jagged index into the jets of the event, such as `JetPFCands_jetIdx`.
+        events : (first, last), optional
+            Events first to last - 1 of the chunk only.
 
         Returns
         -------
@@ -86,15 +91,64 @@ class SelectedJets:
             When an index points outside the event's jets.
         """
         links: Jagged = chunk[branch]
-        event = list_of_row(links.offsets)
-        index = links.values.astype(np.int64)
-        outside = (index < 0) | (index >= np.diff(self.offsets)[event])
-        if outside.any():
-            where = int(np.flatnonzero(outside)[0])
+        first, last = events if events is not None else (0, len(links))
+        offsets = links.offsets[first : last + 1]
+        index = integers(chunk, branch, links)[offsets[0] : offsets[-1]]
+        event = np.repeat(np.arange(first, last), np.diff(offsets))
+        counts = np.diff(self.offsets)
+        outside = outside_lists(index, counts.take(event))
+        if outside is not None:
+            where = int(outside[0])
             raise chunk.bad(
                 f"{branch} is {index[where]} in entry {chunk.start + event[where]}, "
-                f"which has {np.diff(self.offsets)[event[where]]} jets ({int(outside.sum())} such links)"
+                f"which has {counts[event[where]]} jets ({len(outside)} such links)"
             )
-        jet = self.position[self.offsets[event] + index]
+        jet = self.offsets.take(event)
+        jet += index
+        jet = self.position.take(jet)
         kept = np.flatnonzero(jet >= 0)
-        return kept, jet[kept], event[kept]
+        if len(kept) < len(jet):
+            jet, event = jet.take(kept), event.take(kept)
+        return kept + offsets[0], jet, event
+
+
+def aligned(chunk: Chunk, branch: str, like: Jagged) -> NDArray[Any]:
+    """Return the content of a branch that must have as many values in each event as its collection.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Holds the branch.
+    branch : str
+        Such as `PFCands_d0`.
+    like : Jagged
+        Another branch of the collection.
+
+    Raises
+    ------
+    BadChunk
+        When the numbers differ: rows would be taken from another event.
+    """
+    column = chunk[branch]
+    if not isinstance(column, Jagged):
+        raise chunk.bad(f"{branch} has one value per event, expected one per row of its collection")
+    if column.offsets is not like.offsets and not np.array_equal(column.offsets, like.offsets):
+        where = int(np.flatnonzero(column.counts != like.counts)[0])
+        raise chunk.bad(
+            f"{branch} has {column.counts[where]} values in entry {chunk.start + where}, other branches of the "
+            f"collection have {like.counts[where]}: different lengths"
+        )
+    return column.values
+
+
+def integers(chunk: Chunk, branch: str, column: Jagged) -> NDArray[np.signedinteger]:
+    """Return an index of any integer type in a signed type; unsigned types would wrap around in arithmetic.
+
+    Raises
+    ------
+    BadChunk
+        When the branch holds no integers.
+    """
+    if column.values.dtype.kind not in "iu":
+        raise chunk.bad(f"{branch} holds {column.values.dtype}, expected integers: it is an index")
+    return column.values if column.values.dtype.kind == "i" else column.values.astype(np.int64)

@@ -25,19 +25,43 @@ def direction(eta: Array, phi: Array) -> Array:
     return np.stack([np.cos(phi) * transverse, np.sin(phi) * transverse, np.tanh(eta)])
 
 
-def momentum(pt: Array, eta: Array, phi: Array) -> Array:
-    """Return the momentum (px, py, pz) [GeV], shape [3, n]."""
-    return np.stack([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)])
+def cosh(eta: Array) -> Array:
+    """Return cosh(eta) = p/pT, through exp, for which NumPy has fast code in single precision."""
+    rising = np.exp(eta)
+    return np.asarray(0.5 * (rising + 1 / rising))
 
 
-def parallel(p: Array, jet: Array) -> Array:
-    """PPar = p . j [GeV]."""
-    return np.einsum("in,in->n", p, jet)
+def sinh(eta: Array, cosh_eta: Array) -> Array:
+    """Return sinh(eta) = pz/pT; through tanh it is exact for small eta too."""
+    return np.asarray(np.tanh(eta) * cosh_eta)
 
 
-def transverse(p: Array, jet: Array) -> Array:
-    """PtRel = sqrt(P^2 - PPar^2) = abs(p x j) [GeV]; the cross product keeps precision for collinear tracks."""
-    return np.linalg.norm(np.cross(p, jet, axis=0), axis=0)
+def opening(delta_eta: Array, delta_phi: Array, cosh_eta: Array, cosh_jet: Array) -> Array:
+    """Return 1 - cos(angle) of a track and its jet.
+
+    1 - t . j = 2 (sinh^2(deta/2) + sin^2(dphi/2)) / (cosh(eta) cosh(eta_jet)), the same as from the vectors, but
+    exact in single precision also for collinear tracks, where 1 - t . j and the cross product t x j cancel.
+
+    Parameters
+    ----------
+    delta_eta, delta_phi : ndarray [n]
+        Track relative to the jet.
+    cosh_eta, cosh_jet : ndarray [n]
+        cosh(eta) of both.
+    """
+    half = 0.5 * delta_eta
+    across, around = sinh(half, cosh(half)), np.sin(0.5 * delta_phi)
+    return 2 * (across * across + around * around) / (cosh_eta * cosh_jet)
+
+
+def parallel(p: Array, opened: Array) -> Array:
+    """PPar = p . j = P cos(angle) [GeV], with P = abs(p) and 1 - cos(angle) of `opening`."""
+    return p * (1 - opened)
+
+
+def transverse(p: Array, opened: Array) -> Array:
+    """PtRel = sqrt(P^2 - PPar^2) = P sin(angle) [GeV], with P = abs(p) and 1 - cos(angle) of `opening`."""
+    return p * np.sqrt(np.maximum(opened * (2 - opened), 0))
 
 
 def relative_rapidity(ppar: Array, ptrel: Array) -> Array:
@@ -51,13 +75,29 @@ def relative_rapidity(ppar: Array, ptrel: Array) -> Array:
     return np.copysign(forward, ppar)
 
 
-def signed_ip2d(d0: Array, phi: Array, jet_phi: Array) -> Array:
+def signed_ip2d(d0: Array, delta_phi: Array) -> Array:
     """Transverse impact parameter [cm], positive when it points along the jet (zero counts as positive).
 
-    sign(IP . j) with both projected on z = 0; IP = (-d0 sin(phi), d0 cos(phi)).
+    sign(IP . j) with both projected on z = 0; IP = (-d0 sin(phi), d0 cos(phi)), so IP . j goes as
+    -d0 sin(delta_phi).
+
+    Parameters
+    ----------
+    d0 : ndarray [n]
+        As in the file, of either sign [cm].
+    delta_phi : ndarray [n]
+        Azimuth of the track relative to the jet, in [-pi, pi), where it has the sign of its sine.
     """
-    along = d0 * np.sin(jet_phi - phi)
-    return np.where(along < 0, -np.abs(d0), np.abs(d0))
+    along = 0 - d0 * delta_phi  # never -0
+    signed = np.copysign(d0, along)
+    if np.isnan(along.sum()):
+        signed[np.isnan(along)] = np.nan  # no direction, no sign
+    return signed
+
+
+def _dot(a: Array, b: Array) -> Array:
+    """Return the scalar products of vectors [3, n]; the same for a track whatever stands beside it."""
+    return np.asarray(a[0] * b[0] + a[1] * b[1] + a[2] * b[2])
 
 
 def closest_approach(d0: Array, dz: Array, phi: Array) -> Array:
@@ -71,9 +111,9 @@ def signed_ip3d(d0: Array, dz: Array, eta: Array, phi: Array, jet: Array) -> Arr
     IP = r - (r . t) t with the track direction t.
     """
     point, track = closest_approach(d0, dz, phi), direction(eta, phi)
-    vector = point - np.einsum("in,in->n", point, track) * track
+    vector = point - _dot(point, track) * track
     size = np.sqrt(d0**2 + (dz / np.cosh(eta)) ** 2)
-    return np.where(np.einsum("in,in->n", vector, jet) < 0, -size, size)
+    return np.where(_dot(vector, jet) < 0, -size, size)
 
 
 def ip3d_error(d0: Array, d0_error: Array, dz: Array, dz_error: Array, eta: Array) -> Array:
@@ -98,8 +138,9 @@ def jet_distance(d0: Array, dz: Array, eta: Array, phi: Array, jet: Array) -> Ar
     """
     point, track = closest_approach(d0, dz, phi), direction(eta, phi)
     normal = np.cross(jet, track, axis=0)
-    size = np.linalg.norm(normal, axis=0)
-    skew = np.abs(np.einsum("in,in->n", point, normal))
-    across = np.linalg.norm(np.cross(point, jet, axis=0), axis=0)
+    size = np.sqrt(_dot(normal, normal))
+    skew = np.abs(_dot(point, normal))
+    aside = np.cross(point, jet, axis=0)
+    across = np.sqrt(_dot(aside, aside))
     with np.errstate(invalid="ignore", divide="ignore"):
         return -np.where(size > 0, skew / size, across)

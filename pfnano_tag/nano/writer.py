@@ -16,9 +16,33 @@ from numpy.typing import NDArray
 from uproot.writing import _cascadetree as cascadetree
 
 from pfnano_tag.card.output import write_whole
+from pfnano_tag.errors import FileError, OutputError
 from pfnano_tag.nano.columns import Index
+from pfnano_tag.nano.sources import RootFile
 
 PROVENANCE = "provenance"
+
+
+def protect_events(output: str | Path) -> None:
+    """Refuse to write over a file that holds a tree `Events`: somebody's input, if not this command's.
+
+    Raises
+    ------
+    OutputError
+        When it does.
+    """
+    if not Path(output).is_file():
+        return
+    try:
+        there = RootFile(output)
+    except FileError:
+        return
+    events = "Events" in there.keys
+    there.close()
+    if events:
+        raise OutputError(
+            f"{output}: holds a tree 'Events' and is not written over; choose another name for the output"
+        )
 
 
 class FriendWriter:

@@ -74,6 +74,8 @@ class InputSpec:
         Lowest transverse momentum of a candidate [GeV].
     droppable : tuple of str
         Features that may be missing in a file (they are then placeholders).
+    jet_types : tuple of str
+        Pile-up treatment of the training jets (`CHS`, `PUPPI`, `AK8`), as far as the files tell.
     """
 
     set: str
@@ -81,6 +83,7 @@ class InputSpec:
     caps: dict[str, int]
     candidate_pt: float
     droppable: tuple[str, ...] = ()
+    jet_types: tuple[str, ...] = ()
 
     @property
     def features(self) -> tuple[InputFeature, ...]:
@@ -105,6 +108,7 @@ class InputSpec:
             "caps": dict(self.caps),
             "candidate_pt": self.candidate_pt,
             "droppable": list(self.droppable),
+            "jet_types": list(self.jet_types),
         }
 
     @staticmethod
@@ -126,4 +130,5 @@ class InputSpec:
             caps={str(name): int(cap) for name, cap in content["caps"].items()},
             candidate_pt=float(content["candidate_pt"]),
             droppable=tuple(content["droppable"]),
+            jet_types=tuple(str(name) for name in content.get("jet_types", ())),
         )

@@ -3,8 +3,8 @@
 Files that carry `Jet_FlavSplit` (PFNano with truth, btvNano) are taken at their word. For others the same logic
 (DeepNTuples; PFNano:plugins/DeepJetTableProducer.cc `jet_flavour`; cms-sw/cmssw:PhysicsTools/NanoAOD/plugins/
 BTVMCFlavourTableProducer.cc) is redone from NanoAOD's branches: hadronFlavour, partonFlavour, the number of b and c
-hadrons, genJetIdx, and neutrinos from b and c hadrons in `GenPart`. What a file can't tell apart merges into b, and
-the study says so.
+hadrons, genJetIdx, and neutrinos from b and c hadrons in `GenPart`. What a file can't tell apart merges (bb and lepb
+into b, g into uds), and the study says so.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ FLAVSPLIT: dict[int, int] = {
 }
 """Code of `Jet_FlavSplit` -> flavour (index in `FLAVOURS`) or `DROP`."""
 
-MERGES_INTO = {"bb": "b", "lepb": "b"}
+MERGES_INTO = {"bb": "b", "lepb": "b", "g": "uds"}
 """Where the jets of a class go that a card leaves out or a file can't tell."""
 
 NEUTRINO_CONE = 0.4
@@ -55,8 +55,8 @@ ENOUGH_B_JETS = 20
 """So many jets with one b hadron without a single neutrino from a heavy hadron in the file mean that the file's
 `GenPart` lacks them: with a third of such jets leptonic, chance does that once in 3000 files."""
 
-_ALWAYS = ("Jet_hadronFlavour", "Jet_partonFlavour", "Jet_genJetIdx")
-_COUNTS = ("Jet_nBHadrons", "Jet_nCHadrons")
+_ALWAYS = ("Jet_hadronFlavour", "Jet_genJetIdx")
+_IF_THERE = ("Jet_partonFlavour", "Jet_nBHadrons", "Jet_nCHadrons")
 _GENERATOR = ("GenPart_pdgId", "GenPart_status", "GenPart_genPartIdxMother", "GenPart_eta", "GenPart_phi")
 _NEUTRINOS = (12, 14, 16)
 
@@ -93,17 +93,21 @@ def truth_branches(branches: frozenset[str], path: str) -> tuple[str, ...]:
     if "Jet_FlavSplit" in branches:
         return ("Jet_FlavSplit",)
     require_branches(_ALWAYS, branches, path, "labeling (without Jet_FlavSplit)")
-    counts = tuple(name for name in _COUNTS if name in branches)
+    there = tuple(name for name in _IF_THERE if name in branches)
     generator = ("Jet_eta", "Jet_phi", *_GENERATOR) if branches.issuperset(_GENERATOR) else ()
-    return (*_ALWAYS, *counts, *generator)
+    return (*_ALWAYS, *there, *generator)
 
 
 def indistinct_in(branches: frozenset[str]) -> frozenset[str]:
-    """Return the classes that a file with these branches can't tell from b."""
+    """Return the classes that a file with these branches can't tell from the one they merge into."""
     if "Jet_FlavSplit" in branches:
         return frozenset()
-    lost = {"bb"} if "Jet_nBHadrons" not in branches else set()
-    return frozenset(lost | ({"lepb"} if not branches.issuperset(_GENERATOR) else set()))
+    told = {
+        "bb": "Jet_nBHadrons" in branches,
+        "lepb": branches.issuperset(_GENERATOR),
+        "g": "Jet_partonFlavour" in branches,  # AK8 jets have none
+    }
+    return frozenset(name for name, known in told.items() if not known)
 
 
 def lacks_neutrinos(b_jets: int, neutrinos: int) -> bool:
@@ -128,10 +132,9 @@ def truth_of(chunk: Chunk) -> Truth:
     zeros = np.zeros(len(jets.values), dtype=np.int64)
     n_b = chunk["Jet_nBHadrons"].values if "Jet_nBHadrons" in chunk.branches else None
     n_c = chunk["Jet_nCHadrons"].values if "Jet_nCHadrons" in chunk.branches else zeros
+    parton = chunk["Jet_partonFlavour"].values if "Jet_partonFlavour" in chunk.branches else None
     leptonic, neutrinos = _leptonic(chunk) if chunk.branches.issuperset(_GENERATOR) else (zeros > 0, 0)
-    flavour = flavours_from_hadrons(
-        jets.values, chunk["Jet_partonFlavour"].values, n_b, n_c, chunk["Jet_genJetIdx"].values, leptonic
-    )
+    flavour = flavours_from_hadrons(jets.values, parton, n_b, n_c, chunk["Jet_genJetIdx"].values, leptonic)
     return Truth(flavour, int(np.count_nonzero((flavour == B) | (flavour == LEPB))), neutrinos)
 
 
@@ -163,7 +166,7 @@ def flavours_of_codes(codes: NDArray[np.integer[Any]], path: str = "file") -> Fl
 
 def flavours_from_hadrons(
     hadron_flavour: NDArray[np.integer[Any]],
-    parton_flavour: NDArray[np.integer[Any]],
+    parton_flavour: NDArray[np.integer[Any]] | None,
     n_b_hadrons: NDArray[np.integer[Any]] | None,
     n_c_hadrons: NDArray[np.integer[Any]],
     gen_jet: NDArray[np.integer[Any]],
@@ -173,8 +176,10 @@ def flavours_from_hadrons(
 
     Parameters
     ----------
-    hadron_flavour, parton_flavour : ndarray of int [jets]
-        Ghost-matched flavours (5, 4, 0; signed parton code).
+    hadron_flavour : ndarray of int [jets]
+        Ghost-matched hadrons: 5, 4 or 0.
+    parton_flavour : ndarray of int [jets] or None
+        Signed code of the ghost-matched parton; None where the file doesn't know: then light jets are uds.
     n_b_hadrons : ndarray of int [jets] or None
         Number of b hadrons; None where the file doesn't know: then no jet is bb, and none is undefined for the
         lack of a b hadron.
@@ -189,7 +194,7 @@ def flavours_from_hadrons(
     -------
     ndarray of int8 [jets]
     """
-    parton = np.abs(parton_flavour)
+    parton = np.ones(len(hadron_flavour), dtype=np.int64) if parton_flavour is None else np.abs(parton_flavour)
     n_b = np.where(hadron_flavour == 5, 1, 0) if n_b_hadrons is None else n_b_hadrons
     is_b, is_c = hadron_flavour == 5, hadron_flavour == 4
     contradictory = np.isin(parton, (4, 5)) | (n_b > 0) | (n_c_hadrons > 0)
@@ -267,7 +272,7 @@ def labels_of(flavour: Flavours, classes: Sequence[str]) -> NDArray[np.int64]:
     flavour : ndarray of int8 [jets]
         From `truth_of`.
     classes : sequence of str
-        The study's classes; bb and lepb go to b where they are not among them.
+        The study's classes; bb and lepb go to b, g to uds, where they are not among them.
 
     Returns
     -------

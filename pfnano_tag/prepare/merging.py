@@ -46,9 +46,10 @@ def prepared_from(card: Card, scans: Sequence[FileScan], unread: Mapping[tuple[s
     Raises
     ------
     DataError
-        When a file was read twice, or a class has no training jet.
+        When a file was read twice, files of different kinds are mixed, or a class has no training jet.
     """
     _no_file_twice(scans)
+    _of_one_kind(scans, card)
     scans = _in_order(scans, card)
     merged = _merged_classes(card, scans)
     classes = classes_of(card.labels.classes, merged)
@@ -63,9 +64,9 @@ def prepared_from(card: Card, scans: Sequence[FileScan], unread: Mapping[tuple[s
         sections={name: card.hash(name) for name in SECTIONS},
         classes=classes,
         merged=merged,
-        inputs=_input_spec(card, total.moments),
+        inputs=_input_spec(card, total.moments, known_types(scans)),
         weights=weight_tables(_to_classes(total.kinematics, classes), classes, card.reweighting),
-        files=(*map(_record, scans), *(FileRecord(p, d, "", 0, (), (why,)) for (d, p), why in unread.items())),
+        files=(*map(_record, scans), *(_not_read(dataset, path, why) for (dataset, path), why in unread.items())),
         jets={name: _jets(counted, classes) for name, counted in by_dataset.items()},
         events={name: _per_split(c.events.tolist()) for name, c in by_dataset.items()},
         sumw={name: _per_split(c.sumw.tolist()) for name, c in by_dataset.items()},
@@ -96,7 +97,7 @@ def _record(scan: FileScan) -> FileRecord:
     gone = {(start, stop) for start, stop, _ in scan.lost}
     lost = tuple(f"entries {start} to {stop}: {reason}" for start, stop, reason in scan.lost)
     chunks = tuple(chunk for chunk in scan.plan if chunk not in gone)
-    return FileRecord(scan.path, scan.dataset, scan.identity, scan.entries, chunks, lost)
+    return FileRecord(scan.path, scan.dataset, scan.identity, scan.layout, scan.jet_type, scan.entries, chunks, lost)
 
 
 def _in_order(scans: Sequence[FileScan], card: Card) -> list[FileScan]:
@@ -122,8 +123,30 @@ def _no_file_twice(scans: Sequence[FileScan]) -> None:
         seen[scan.identity] = scan.path
 
 
+def _not_read(dataset: str, path: str, why: str) -> FileRecord:
+    return FileRecord(path, dataset, identity="", layout="", jet_type="", entries=0, chunks=(), lost=(why,))
+
+
+def _of_one_kind(scans: Sequence[FileScan], card: Card) -> None:
+    """Refuse to mix layouts, or jets of different pile-up treatment, in one training, unless the card says so."""
+    for what, key, attribute in (("layouts", "layouts", "layout"), ("jet types", "types", "jet_type")):
+        found = {getattr(scan, attribute): scan.path for scan in reversed(scans)}
+        found.pop("unknown", None)
+        if len(found) > 1 and key not in card.jets.mix:
+            listed = ", ".join(f"{name} ({path})" for name, path in sorted(found.items()))
+            raise DataError(
+                f"the training files have different {what}: {listed}; their inputs need not mean the same: "
+                f"train on one kind, or set jets.mix=[{key}]"
+            )
+
+
+def known_types(scans: Sequence[FileScan]) -> tuple[str, ...]:
+    """Return the jet types of the files that tell."""
+    return tuple(sorted({scan.jet_type for scan in scans} - {"unknown"}))
+
+
 def _merged_classes(card: Card, scans: Sequence[FileScan]) -> dict[str, str]:
-    """Return which classes merge into b because a file can't tell them, and why; each is said in the log."""
+    """Return which classes merge into others because a file can't tell them, and why; each is said in the log."""
     reasons: dict[str, str] = {}
     for scan in scans:
         for name in scan.indistinct:
@@ -153,7 +176,8 @@ def _every_class_filled(total: Counted, classes: Sequence[str], card: Card) -> N
     if empty:
         mergeable = [name for name in empty if name in MERGES_INTO and MERGES_INTO[name] not in empty]
         kept = [name for name in card.labels.classes if name not in mergeable]
-        advice = f", or leave it out: labels.classes=[{', '.join(kept)}] merges it into b" if mergeable else ""
+        into = ", ".join(sorted({MERGES_INTO[name] for name in mergeable}))
+        advice = f", or leave it out: labels.classes=[{', '.join(kept)}] merges it into {into}" if mergeable else ""
         found = ", ".join(f"{name} {row[TRAIN]}" for name, row in zip(classes, everything, strict=True))
         raise DataError(
             f"no training jets of class {', '.join(empty)} (found: {found}; dropped: {_drops(total)}); "
@@ -166,13 +190,13 @@ def _drops(total: Counted) -> str:
     return ", ".join(f"{key} {n}" for key, n in dropped.items()) or "none"
 
 
-def _input_spec(card: Card, moments: Mapping[str, Moments]) -> InputSpec:
+def _input_spec(card: Card, moments: Mapping[str, Moments], jet_types: tuple[str, ...]) -> InputSpec:
     groups = {
         str(group): tuple(_input_feature(f"{group}/{name}", card, moments[f"{group}/{name}"]) for name in names)
         for group, names in INPUT_SETS[card.inputs.set].items()
     }
     inputs = card.inputs
-    return InputSpec(inputs.set, groups, inputs.caps.model_dump(), inputs.candidate_pt, inputs.droppable)
+    return InputSpec(inputs.set, groups, inputs.caps.model_dump(), inputs.candidate_pt, inputs.droppable, jet_types)
 
 
 def _input_feature(name: str, card: Card, moments: Moments) -> InputFeature:

@@ -20,7 +20,7 @@ from pfnano_tag.prepare.reweighting import WeightTables
 __all__ = ["FORMAT_VERSION", "FileRecord", "InputFeature", "InputSpec", "Prepared", "read_prepared", "write_prepared"]
 
 FORMAT = "pfnano_tag prepared"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SECTIONS = ("datasets", "jets", "inputs", "labels", "splitting", "scaling", "reweighting")
 """Sections of the card that the content depends on."""
 
@@ -35,6 +35,8 @@ class FileRecord:
         The file and its dataset.
     identity : str
         UUID and size; empty when the file could not be opened.
+    layout, jet_type : str
+        What the file is (see `nano.layouts`); empty when it could not be opened.
     entries : int
         Events in the file.
     chunks : tuple of (start, stop)
@@ -46,6 +48,8 @@ class FileRecord:
     path: str
     dataset: str
     identity: str
+    layout: str
+    jet_type: str
     entries: int
     chunks: tuple[tuple[int, int], ...]
     lost: tuple[str, ...]
@@ -54,7 +58,7 @@ class FileRecord:
     def from_json(content: Mapping[str, Any]) -> FileRecord:
         """Return a record from JSON content."""
         chunks = tuple((int(start), int(stop)) for start, stop in content["chunks"])
-        rest = {name: content[name] for name in ("path", "dataset", "identity", "entries")}
+        rest = {name: content[name] for name in ("path", "dataset", "identity", "layout", "jet_type", "entries")}
         return FileRecord(**rest, chunks=chunks, lost=tuple(content["lost"]))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from pfnano_tag.errors import BadChunk, DataError, FileError, StudyError
 from pfnano_tag.nano.columns import list_of_row
 from pfnano_tag.nano.features import branches_for, read_jets
 from pfnano_tag.nano.jets import JetTable
-from pfnano_tag.nano.reader import Chunk, PFNanoFile
+from pfnano_tag.nano.reader import Chunk, PFNanoFile, open_file
 from pfnano_tag.nano.schema import features_of
 from pfnano_tag.prepare.cleaning import Cutflow, clean, cleaning_branches
 from pfnano_tag.prepare.labeling import DROP, Flavours, Truth, labels_of, truth_branches, truth_of
@@ -114,17 +115,31 @@ def require_kind(file: PFNanoFile, dataset: Dataset) -> None:
         )
 
 
-def sample_branches(file: PFNanoFile, card: Card, features: Iterable[str]) -> set[str]:
-    """Return the branches of a file that make training jets with these features.
+def event_branches(file: PFNanoFile, card: Card) -> set[str]:
+    """Return the branches of a file that choose and label jets; they are read first.
 
     Raises
     ------
     MissingBranch
         When events can't be identified, jets can't be labelled or cleaned.
     """
-    file.require(EVENT, "preparation (identity and weight of the events)")
+    identity = "preparation (identity and weight of the events"
+    if file.is_jet_tree:
+        identity += "; name the branches in jets.tree.branches, or set jets.tree.position_identifies"
+    file.require(EVENT, f"{identity})")
     cleaning = cleaning_branches(file.branches, card.jets, file.path)
-    return {*EVENT, *cleaning, *truth_branches(file.branches, file.path), *branches_for(features, file.branches)}
+    return {*EVENT, *cleaning, *truth_branches(file.branches, file.path)}
+
+
+def sample_branches(file: PFNanoFile, card: Card, features: Iterable[str]) -> set[str]:
+    """Return all branches of a file that make training jets with these features.
+
+    Raises
+    ------
+    MissingBranch
+        See `event_branches`.
+    """
+    return event_branches(file, card) | branches_for(features, file.contents)
 
 
 def examine(chunk: Chunk, card: Card, dataset: str) -> Examined:
@@ -196,39 +211,100 @@ def training_jets(
     FileError
         When a file or chunk that was prepared can't be read any more.
     """
-    unknown = set(splits) - set(SPLITS)
-    if unknown:
-        raise ValueError(f"no such split: {sorted(unknown)}; there are {SPLITS}")
-    wanted = np.isin(np.arange(len(SPLITS)), [SPLITS.index(name) for name in splits])
-    ids = tuple(features) if features is not None else features_of(card.inputs.set)
     for record in prepared.files:
         if record.chunks:
-            yield from _jets_of_file(card, prepared, record, wanted, ids, stored)
+            with PreparedFile(card, prepared, record, features, stored) as file:
+                for start, stop in record.chunks:
+                    yield file.jets(start, stop, splits)
 
 
-def _jets_of_file(
-    card: Card,
-    prepared: Prepared,
-    record: FileRecord,
-    wanted: NDArray[np.bool_],
-    ids: Sequence[str],
-    stored: Sequence[str],
-) -> Iterator[LabelledJets]:
-    with PFNanoFile(record.path) as file:
-        if file.identity != record.identity:
+class PreparedFile:
+    """A file of the study, open, that gives the jets of its chunks; a context manager.
+
+    Parameters
+    ----------
+    card : Card
+        The study's card.
+    prepared : Prepared
+        Names the classes.
+    record : FileRecord
+        The file, of `prepared.files`.
+    features, stored
+        As for `training_jets`.
+
+    Raises
+    ------
+    StudyError
+        When the file is not the one that was prepared.
+    FileError
+        When it can't be opened.
+    """
+
+    def __init__(
+        self,
+        card: Card,
+        prepared: Prepared,
+        record: FileRecord,
+        features: Sequence[str] | None = None,
+        stored: Sequence[str] = (),
+    ) -> None:
+        self.card, self.prepared, self.record = card, prepared, record
+        self.features = tuple(features) if features is not None else features_of(card.inputs.set)
+        self.file = open_file(record.path, card)
+        try:
+            self._check()
+            self.stored = [name for name in stored if name in self.file.branches]
+            self._branches = event_branches(self.file, card) | set(self.stored)
+        except BaseException:
+            self.file.close()
+            raise
+
+    def _check(self) -> None:
+        if self.file.identity != self.record.identity:
             raise StudyError(
-                f"{record.path}: not the file that was prepared (then {record.identity}, now {file.identity}); "
-                "restore it, or run `prepare` again"
+                f"{self.record.path}: not the file that was prepared (then {self.record.identity}, "
+                f"now {self.file.identity}); restore it, or run `prepare` again"
             )
-        beside = [name for name in stored if name in file.branches]
-        branches = sample_branches(file, card, ids) | set(beside)
-        for start, stop in record.chunks:
-            chunk = file.chunk(start, stop)
-            try:
-                chunk.load(branches)
-                yield _labelled(chunk, card, record.dataset, prepared.classes, wanted, ids, beside)
-            except BadChunk as error:
-                raise FileError(f"{error}; `prepare` could read it: restore the file and go on") from error
+
+    def __enter__(self) -> PreparedFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def jets(self, start: int, stop: int, splits: Sequence[str]) -> LabelledJets:
+        """Return the jets of a chunk that belong to some splits, in the file's order.
+
+        Parameters
+        ----------
+        start, stop : int
+            One of the record's chunks.
+        splits : sequence of str
+            Of `train`, `validation`, `test`.
+
+        Raises
+        ------
+        FileError
+            When the chunk can't be read any more.
+        """
+        unknown = set(splits) - set(SPLITS)
+        if unknown:
+            raise ValueError(f"no such split: {sorted(unknown)}; there are {SPLITS}")
+        wanted = np.isin(np.arange(len(SPLITS)), [SPLITS.index(name) for name in splits])
+        chunk = self.file.chunk(start, stop)
+        try:
+            chunk.load(self._branches)
+            return _labelled(
+                chunk, self.card, self.record.dataset, self.prepared.classes, wanted, self.features, self.stored
+            )
+        except BadChunk as error:
+            raise FileError(f"{error}; `prepare` could read it: restore the file and go on") from error
 
 
 def _labelled(

@@ -18,14 +18,14 @@ from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.card.labels import FLAVOURS
 from pfnano_tag.errors import BadChunk
 from pfnano_tag.nano.jets import JetTable
-from pfnano_tag.nano.layouts import require_features
+from pfnano_tag.nano.layouts import require_inputs
 from pfnano_tag.nano.reader import Chunk, PFNanoFile, Plan
 from pfnano_tag.nano.schema import FEATURES, features_of, transformed
 from pfnano_tag.prepare.cleaning import REASONS
 from pfnano_tag.prepare.defaults import DefaultCounts, count_defaults
 from pfnano_tag.prepare.labeling import indistinct_in
 from pfnano_tag.prepare.reweighting import count_jets
-from pfnano_tag.prepare.sample import examine, read_features, require_kind, sample_branches
+from pfnano_tag.prepare.sample import event_branches, examine, read_features, require_kind, sample_branches
 from pfnano_tag.prepare.scaling import Moments, merged, moments_of
 from pfnano_tag.prepare.splitting import SPLITS
 
@@ -103,6 +103,8 @@ class FileScan:
         The file and its dataset.
     identity : str
         UUID and size.
+    layout, jet_type : str
+        What the file is (see `nano.layouts`).
     entries : int
         Events in the file.
     plan : tuple of (start, stop)
@@ -118,6 +120,8 @@ class FileScan:
     path: str
     dataset: str
     identity: str
+    layout: str
+    jet_type: str
     entries: int
     plan: Plan
     lost: tuple[tuple[int, int, str], ...]
@@ -136,6 +140,8 @@ class FileScan:
             path=content["path"],
             dataset=content["dataset"],
             identity=content["identity"],
+            layout=content["layout"],
+            jet_type=content["jet_type"],
             entries=int(content["entries"]),
             plan=tuple((int(start), int(stop)) for start, stop in content["plan"]),
             lost=tuple((int(start), int(stop), str(reason)) for start, stop, reason in content["lost"]),
@@ -192,7 +198,8 @@ def check_file(file: PFNanoFile, card: Card, dataset: Dataset) -> set[str]:
     require_kind(file, dataset)
     ids = features_of(card.inputs.set)
     needed_by = f"input set {card.inputs.set!r}"
-    require_features(ids, file.branches, file.path, card.inputs.droppable, needed_by)
+    inputs = card.inputs
+    require_inputs(file.contents, ids, inputs.caps.model_dump(), inputs.candidate_pt, inputs.droppable, needed_by)
     return sample_branches(file, card, ids)
 
 
@@ -215,13 +222,22 @@ def scan_file(file: PFNanoFile, card: Card, dataset: Dataset) -> FileScan:
     for start, stop in plan:
         chunk = file.chunk(start, stop)
         try:
-            chunk.load(branches)
+            chunk.load(event_branches(file, card))
             parts.append(scan_chunk(chunk, card, dataset.name))
         except BadChunk as error:
             lost.append((start, stop, error.reason))
     indistinct = tuple(sorted(indistinct_in(file.branches)))
     return FileScan(
-        file.path, dataset.name, file.identity, file.num_entries, plan, tuple(lost), indistinct, summed(parts)
+        path=file.path,
+        dataset=dataset.name,
+        identity=file.identity,
+        layout=file.layout,
+        jet_type=file.jet_type,
+        entries=file.num_entries,
+        plan=plan,
+        lost=tuple(lost),
+        indistinct=indistinct,
+        counted=summed(parts),
     )
 
 

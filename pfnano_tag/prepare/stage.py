@@ -21,7 +21,7 @@ from pfnano_tag.card.files import expand_files
 from pfnano_tag.card.folder import bind, prepared_path, sample_text
 from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import CardError, FileError, Incomplete, nearest
-from pfnano_tag.nano.reader import PFNanoFile
+from pfnano_tag.nano.reader import PFNanoFile, open_file
 from pfnano_tag.nano.schema import FEATURES
 from pfnano_tag.prepare.merging import prepared_from
 from pfnano_tag.prepare.prepared import SECTIONS, Prepared, write_prepared
@@ -29,7 +29,7 @@ from pfnano_tag.prepare.scan import FileScan, check_file, plan_of, scan_file
 
 log = logging.getLogger(__name__)
 
-PARTIAL_FORMAT = 1
+PARTIAL_FORMAT = 2
 BASE_MEMORY, CHUNK_COPIES = 150, 3
 """What the libraries take [MB], and how often a chunk's size the columns read and derived from it take."""
 
@@ -127,10 +127,10 @@ def plan(card: Card) -> str:
     used: set[str] = set()
     for source in _start(card):
         try:
-            with PFNanoFile(source.path) as file:
+            with open_file(source.path, card) as file:
                 branches = check_file(file, card, source.dataset)
                 chunks = plan_of(file, card, branches)
-                size = sum(file.tree[name].uncompressed_bytes for name in branches) / 1e6
+                size = file.uncompressed_bytes(branches) / 1e6
                 events = file.num_entries
         except FileError as error:
             lines.append(f"{source.dataset.name}: can't be read: {error}")
@@ -165,7 +165,7 @@ def _scan_all(card: Card, sources: Sequence[Source]) -> tuple[list[FileScan], di
     failed: dict[tuple[str, str], str] = {}
     for source in progress(sources, total=len(sources), description="prepare", unit="files"):
         try:
-            with PFNanoFile(source.path) as file:
+            with open_file(source.path, card) as file:
                 scans.append(_scan_or_reuse(card, source, file))
         except FileError as error:
             if len(sources) == 1:

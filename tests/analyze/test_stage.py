@@ -20,7 +20,7 @@ from pfnano_tag.analyze.result import JobResult
 from pfnano_tag.errors import CardError, Incomplete
 from pfnano_tag.evaluate.bootstrap import replica_weights
 from pfnano_tag.infer import stage as infer_stage
-from pfnano_tag.nano import reader
+from pfnano_tag.nano import containers
 from pfnano_tag.nano.reader import PFNanoFile
 from pfnano_tag.prepare.splitting import event_hash
 from tests.analyze.events_file import content, damage, write
@@ -246,8 +246,9 @@ def test_each_basket_is_read_once(files, card_with, tmp_path, monkeypatch, model
         job = make_job(card, "mc", file, models)
         used = {*job.event_branches, *job.jet_branches}
         counters = {f"n{name.split('_')[0]}" for name in used} & file.branches
-        baskets = sum(file.tree[name].num_baskets for name in used)
-        most = baskets + sum(file.tree[name].num_baskets for name in counters)
+    with uproot.open(files["mc"]) as raw:
+        baskets = sum(raw["Events"][name].num_baskets for name in used)
+        most = baskets + sum(raw["Events"][name].num_baskets for name in counters)
     reads.clear()
     stage.run(card, "mc", str(files["mc"]), tmp_path / "h.root", models)
     assert baskets <= len(reads) <= most
@@ -351,7 +352,7 @@ def test_sigterm_keeps_finished_chunks(full, files, tmp_path, monkeypatch):
     """It comes in the middle of reading, where damage is handled: it must not be taken for damage."""
     card, whole = full
     output = tmp_path / "h.root"
-    real = reader._flat
+    real = containers.flat
 
     def terminated(array):
         if len(list(ledger_folder(output).glob("chunk_*"))) == 2:
@@ -361,7 +362,7 @@ def test_sigterm_keeps_finished_chunks(full, files, tmp_path, monkeypatch):
     assert threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
-        patch.setattr(reader, "_flat", terminated)
+        patch.setattr(containers, "flat", terminated)
         with pytest.raises(Incomplete, match="SIGTERM"):
             stage.run(card, "mc", str(files["mc"]), output)
     assert signal.getsignal(signal.SIGTERM) is before

@@ -238,7 +238,7 @@ def test_plain_nano_names_what_networks_lack(shared_data):
 )
 def test_index_out_of_range_is_a_bad_chunk(real, branch, value):
     chunk, mask = whole(real)
-    chunk.load(branches_for(IDS, chunk.branches))
+    chunk.load(branches_for(IDS, chunk.file.contents))
     column = chunk[branch]
     broken = column.values.copy()
     broken[3] = value
@@ -249,7 +249,7 @@ def test_index_out_of_range_is_a_bad_chunk(real, branch, value):
 
 def test_links_of_different_lengths_are_a_bad_chunk(real):
     chunk, mask = whole(real)
-    chunk.load(branches_for(IDS, chunk.branches))
+    chunk.load(branches_for(IDS, chunk.file.contents))
     column = chunk["JetPFCands_pFCandsIdx"]
     offsets = column.offsets.copy()
     offsets[-1] -= 1

@@ -146,7 +146,9 @@ def test_a_damaged_basket_loses_its_chunk_alone_and_a_mended_file_goes_on(files,
         stage.run(card)
     prepared = read_prepared(prepared_path(card), card)
     assert sum(prepared.events["sample"].values()) == 2 * EVENTS - 40
-    assert (80, 120) not in prepared.files[1].chunks
+    (record,) = (record for record in prepared.files if record.path == str(path))
+    assert (80, 120) not in record.chunks
+    assert len(record.chunks) == 5
     assert sum(len(part) for part in training_jets(card, prepared, SPLITS)) == sum(prepared.total(s) for s in SPLITS)
     path.write_bytes(sound)
     assert sum(stage.run(card).events["sample"].values()) == 2 * EVENTS
@@ -305,7 +307,28 @@ def test_each_branch_is_read_once(files, card_on, monkeypatch):
 
     monkeypatch.setattr(uproot.TTree, "arrays", spy)
     stage.run(card_on(files[:1], resources={"chunk": SMALL}))
-    assert len(reads) == 6  # one read per chunk, of everything
+    assert len(reads) == 12  # per chunk: what chooses jets, then what their features need
+    by_chunk = {start: [name for at, names in reads if at == start for name in names] for start, _ in reads}
+    assert len(by_chunk) == 6
+    assert all(len(names) == len(set(names)) for names in by_chunk.values())
+    assert not any("PFCands_pt" in names for _, names in reads[::2])
+
+
+def test_candidates_of_chunks_without_a_jet_are_not_read(files, card_on, monkeypatch):
+    import uproot
+
+    reads = []
+    original = uproot.TTree.arrays
+
+    def spy(self, names, **options):
+        reads.extend(names)
+        return original(self, names, **options)
+
+    monkeypatch.setattr(uproot.TTree, "arrays", spy)
+    with pytest.raises(DataError, match="no training jets"):
+        stage.run(card_on(files[:1], jets={"pt": [999, 1000]}))
+    assert "Jet_pt" in reads
+    assert not [name for name in reads if name.startswith(("PFCands", "JetPFCands", "JetSVs"))]
 
 
 def test_draws_four_pictures(files, card_on):
