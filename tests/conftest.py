@@ -92,6 +92,13 @@ def generated_data(generate_once) -> Path:
 
 
 @pytest.fixture(scope="session")
+def generated_layouts(generate_once) -> Callable[[str], Path]:
+    """Return a function that makes the same 200 ttbar events in a layout."""
+    settings = {"process": "ttbar", "events": 200, "seed": 5, "mode": "mc", "pool_events": 200}
+    return lambda layout: generate_once(f"{layout}_200.root", layout=layout, **settings)
+
+
+@pytest.fixture(scope="session")
 def small_study(made_once, generated_mc, generated_dy, generated_data) -> Path:
     """Folder with `card.yaml` and `study/`: prepared, a DeepSets `small` trained; not to be changed."""
 

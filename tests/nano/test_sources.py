@@ -109,7 +109,7 @@ def test_what_a_truncated_file_has_lost_is_an_error_and_the_rest_is_right(tmp_pa
     for start in (0, 10_000, 20_000):
         try:
             found = events.arrays(["x", "y"], start, start + 10_000)
-        except OSError:
+        except Exception:  # damaged bytes can raise anything
             lost += 1
         else:
             assert np.array_equal(found["x"], VALUES[start : start + 10_000])
