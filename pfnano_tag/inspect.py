@@ -1,4 +1,4 @@
-"""Says what files are: layout, kind, events, jets, flavours, features that can be had, sums of weights, taggers, speed.
+"""Says what files are: layout, kind, events, jets, flavours, features that can be had, weights, taggers, speed.
 
 Reads: PFNano (or NanoAOD) files, of which only the branches that are counted.
 Writes: a table, or with --json one JSON object {"files": [...]}, to standard output.
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pfnano_tag.card.command import exit_code_of, parser_for
+from pfnano_tag.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -237,10 +238,27 @@ def _speed(one: Mapping[str, float]) -> str:
     return f"{one['branches']:.0f} branches, {size:.2f} MB uncompressed{rate}"
 
 
+def feature_table() -> str:
+    """Return where each layout has each feature, as a Markdown table."""
+    from pfnano_tag.nano.layouts import source_in
+    from pfnano_tag.nano.schema import FEATURES
+
+    rows = [("feature", "candidates, btvnano", "deepjet", "jets (DeepNTuples)")]
+    for name, feature in FEATURES.items():
+        rows.append((name, *(source_in(feature, layout) for layout in ("candidates", "deepjet", "jets"))))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     made = parser_for("inspect", __doc__, card=False)
-    made.add_argument("files", nargs="+", metavar="FILE", help="ROOT files, globs, .txt lists or root:// addresses")
+    made.add_argument("files", nargs="*", metavar="FILE", help="ROOT files, globs, .txt lists or root:// addresses")
+    made.add_argument("--features", action="store_true", help="print where each layout has each feature, and end")
     made.add_argument("--json", action="store_true", help="print JSON")
     made.add_argument("--collection", choices=["Jet", "FatJet"], help="jet collection (default: the card's, or Jet)")
     made.add_argument("--card", metavar="CARD", help="study card whose section jets names a plain tree's branches")
@@ -254,6 +272,11 @@ def run(options: argparse.Namespace) -> None:
     from pfnano_tag.card.files import expand_files
     from pfnano_tag.errors import BadChunk, FileError
 
+    if options.features:
+        print(feature_table())
+        return
+    if not options.files:
+        raise UserError("name files to inspect, or ask for --features")
     try:
         jets = _jets(options)
         found = [inspect_file(path, jets) for path in expand_files(options.files)]

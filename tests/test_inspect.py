@@ -13,7 +13,7 @@ import uproot
 import pfnano_tag
 from pfnano_tag.__main__ import COMMANDS, listing
 from pfnano_tag.errors import FileError
-from pfnano_tag.inspect import as_text, inspect_file, parser, run
+from pfnano_tag.inspect import as_text, feature_table, inspect_file, parser, run
 from pfnano_tag.nano.schema import FEATURES
 
 MODULE = [sys.executable, "-m", "pfnano_tag.inspect"]
@@ -130,3 +130,8 @@ def test_listing_has_every_command_and_no_other():
     there = {folder.parent.name for folder in package.glob("*/__main__.py")} | {"inspect"}
     assert {command.name for command in COMMANDS} == there
     assert all(f"  {name} " in listing() for name in there)
+
+
+def test_the_document_holds_the_table_that_is_printed():
+    document = Path(__file__).resolve().parents[1] / "docs" / "layouts.md"
+    assert feature_table() in document.read_text(encoding="utf-8")

@@ -22,6 +22,7 @@ from functools import cached_property
 from typing import Literal
 
 from pfnano_tag.errors import DataError, MissingBranch, nearest
+from pfnano_tag.nano.names import ntuple_branches
 from pfnano_tag.nano.schema import FEATURES, Feature
 
 Layout = Literal["candidates", "btvnano", "deepjet", "jets", "nano"]
@@ -95,6 +96,30 @@ class Contents:
         if self.layout == "deepjet" and feature.group != "jet":
             return (f"Jet_DeepJet_{feature.flat}_0",)
         return feature.derived or feature.read
+
+
+def source_in(feature: Feature, layout: Layout) -> str:
+    """Return in words where a layout has a feature: its branch, `derived`, or `-` where it has none.
+
+    Parameters
+    ----------
+    feature : Feature
+        Of the feature table.
+    layout : str
+        `btvnano` is as `candidates`, with the same canonical names.
+    """
+    if layout == "nano":
+        return feature.read[-1] if feature.group == "jet" and feature.read else "-"
+    if layout == "jets":
+        return ntuple_branches()[feature.id] or "-"
+    if layout == "deepjet" and feature.group != "jet":
+        extra = "Extra" if feature.name in ("etarel", "phirel") else ""
+        return f"Jet_DeepJet{extra}_{feature.flat}_<i>"
+    if layout == "deepjet" and feature.derived:
+        return _flat_count(feature)
+    if feature.read and feature.derived:
+        return f"{feature.read[-1]}, or derived"
+    return feature.read[-1] if feature.read else "derived" if feature.derived else "-"
 
 
 def deepjet_slots(branches: Iterable[str]) -> dict[str, tuple[str, ...]]:
