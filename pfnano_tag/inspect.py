@@ -243,7 +243,7 @@ def feature_table() -> str:
     from pfnano_tag.nano.layouts import source_in
     from pfnano_tag.nano.schema import FEATURES
 
-    rows = [("feature", "candidates, btvnano", "deepjet", "jets (DeepNTuples)")]
+    rows: list[tuple[str, ...]] = [("feature", "candidates, btvnano", "deepjet", "jets (DeepNTuples)")]
     for name, feature in FEATURES.items():
         rows.append((name, *(source_in(feature, layout) for layout in ("candidates", "deepjet", "jets"))))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]

@@ -30,6 +30,9 @@ class Inputs(Section):
     set: Literal["constituents", "deepjet"] = "constituents"
     """`constituents`: all derivable from candidate collections; `deepjet`: adds the `Jet_DeepCSV_*` globals."""
 
+    features: tuple[str, ...] | None = None
+    """Inputs (`group/name`) instead of those of a set, in this order within a group; null: all of the set."""
+
     caps: Caps = Caps()
     """Constituents kept per jet and group."""
 

@@ -19,6 +19,40 @@ NTUPLE_LABELS: dict[str, tuple[str, ...]] = {
 """Flags of DeepNTuples (DL4Jets/DeepNTuples: JetFlavor) by flavour class."""
 
 
+class OwnFeature(Section):
+    """An input that the table of features doesn't have, of a tree of jets."""
+
+    branch: str
+    """Branch of the tree: a value per jet, or (groups of constituents) a list of them."""
+
+    label: str = ""
+    """Axis label; empty: its name."""
+
+    unit: str = ""
+    """Unit; empty for pure numbers."""
+
+    axis: tuple[Annotated[int, Field(ge=1)], float, float] = (100, 0.0, 1.0)
+    """Bins, lower and upper end of plots."""
+
+    default: float = 0.0
+    """Value of a placeholder: where the branch holds NaN or infinity."""
+
+    low: float | None = None
+    """Lower bound; null: none."""
+
+    high: float | None = None
+    """Upper bound; null: none."""
+
+    transform: Literal["none", "log", "log100"] = "none"
+    """Before scaling: `log` is sign(x) ln(1 + abs(x)), `log100` the same of 100 x."""
+
+    protected: bool = False
+    """Never attacked."""
+
+    integer: bool = False
+    """Whether values are whole numbers."""
+
+
 class JetTree(Section):
     """A plain tree with one entry per jet, as DeepNTuples and other trainings use; its branches by name."""
 
@@ -29,6 +63,11 @@ class JetTree(Section):
     """What is where: `Jet_pt` (and eta, phi, mass), `run`, `luminosityBlock`, `event`, `genWeight`, features
     (`charged/ptrel`), four-vectors (`charged/px`, py, pz, energy), the number of constituents where a branch has a
     fixed length (`charged/n`). What is not named has DeepNTuples' name; null: the tree doesn't have it."""
+
+    features: dict[Annotated[str, Field(pattern=r"^(jet|charged|neutral|sv)/[A-Za-z0-9_]+$")], OwnFeature] = Field(
+        default_factory=dict
+    )
+    """Inputs that the table of features doesn't have, by `group/name`; name them in `inputs.features` to use them."""
 
     labels: dict[str, tuple[str, ...]] = Field(default_factory=lambda: dict(NTUPLE_LABELS))
     """Flavour class -> branches of flags, any of which makes a jet one of the class; `flavour=5` asks for a value."""

@@ -145,6 +145,7 @@ def load_checkpoint(path: Path | str) -> Tagger:
     weights = _read_weights(path.with_suffix(".safetensors"), content)
     try:
         inputs = InputSpec.from_json(content["inputs"])
+        inputs.declare()
         classes = tuple(content["classes"])
         module = build(content["architecture"], content["arguments"], feature_counts(inputs), len(classes))
         module.load_state_dict(load_tensors(weights))

@@ -118,7 +118,8 @@ def tree_names(stored: frozenset[str], tree: JetTree, uuid: str) -> Names:
     uuid : str
         Of the file: its part of the events' identity where the tree has none.
     """
-    wanted = ntuple_branches() | tree.branches
+    own: dict[str, str | None] = {name: feature.branch for name, feature in tree.features.items()}
+    wanted = ntuple_branches() | own | tree.branches
     names = {
         ours: Branch((theirs,), _one_jet_per_event if ours.startswith("Jet_") else None)
         for ours, theirs in wanted.items()
@@ -157,7 +158,7 @@ _PREFIX = {"charged": "Cpfcan", "neutral": "Npfcan", "sv": "sv"}
 
 def ntuple_branches() -> dict[str, str | None]:
     """Return DeepNTuples' names: canonical name, or identifier of a feature or four-vector -> branch."""
-    features = {feature.id: feature.flat for feature in FEATURES.values() if feature.flat}
+    features: dict[str, str | None] = {f.id: f.flat for f in FEATURES.values() if f.flat}
     features["jet/pt"] = NTUPLE_EVENT["Jet_pt"]
     vectors = {
         f"{group}/{ours}": f"{prefix}_{theirs}"

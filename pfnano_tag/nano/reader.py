@@ -33,6 +33,7 @@ from pfnano_tag.nano.layouts import (
     require_branches,
 )
 from pfnano_tag.nano.names import NTUPLE_EVENT, Branch, Names, event_names, tree_names
+from pfnano_tag.nano.schema import declare, own_features
 from pfnano_tag.nano.sources import RootFile
 
 Plan = tuple[tuple[int, int], ...]
@@ -85,6 +86,7 @@ class PFNanoFile:
     def __init__(self, path: str | Path, jets: Jets | None = None) -> None:
         self.path = str(path)
         self.jets = Jets() if jets is None else jets
+        declare(own_features(self.jets.tree))
         self._file = RootFile(self.path)
         try:
             self.tree_name = self._tree_name()

@@ -7,11 +7,16 @@ is addressed as `group/name`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pfnano_tag.card.inputs import Inputs
+from pfnano_tag.card.jets import JetTree
+from pfnano_tag.errors import CardError, nearest
 
 Group = Literal["jet", "charged", "neutral", "sv"]
 GROUPS: tuple[Group, ...] = ("jet", "charged", "neutral", "sv")
@@ -205,7 +210,9 @@ def _jet() -> list[Feature]:
 
 
 FEATURES: dict[str, Feature] = {feature.id: feature for feature in (*_jet(), *_charged(), *_neutral(), *_sv())}
-"""All features by identifier, in the order of the inputs."""
+"""All features by identifier, in the order of the inputs; a study's own ones come behind (`declare`)."""
+
+_SHIPPED = frozenset(FEATURES)
 
 _CANDIDATE_JET = ("pt", "eta", "nCpfcand", "nNpfcand", "nsv", "npv")
 
@@ -234,6 +241,50 @@ INPUT_SETS: dict[str, dict[Group, tuple[str, ...]]] = {
 def features_of(input_set: str) -> tuple[str, ...]:
     """Return the identifiers of an input set, group by group, in order."""
     return tuple(f"{group}/{name}" for group, names in INPUT_SETS[input_set].items() for name in names)
+
+
+def inputs_of(inputs: Inputs) -> tuple[str, ...]:
+    """Return the identifiers of the card's inputs, group by group, in order: those it lists, or those of its set.
+
+    Raises
+    ------
+    CardError
+        Naming features that neither the table nor `jets.tree.features` has, or that stand twice.
+    """
+    if inputs.features is None:
+        return features_of(inputs.set)
+    unknown = [name for name in inputs.features if name not in FEATURES]
+    if unknown:
+        hints = ", ".join(nearest(unknown[0], FEATURES)) or "none"
+        raise CardError(f"inputs.features: {unknown[0]!r} is no feature (group/name); nearest: {hints}")
+    if len(set(inputs.features)) != len(inputs.features):
+        raise CardError("inputs.features: a feature is named twice")
+    return tuple(name for group in GROUPS for name in inputs.features if name.partition("/")[0] == group)
+
+
+def declare(features: Iterable[Feature]) -> None:
+    """Add a study's own features to the table; the table's shipped ones stay as they are.
+
+    Raises
+    ------
+    CardError
+        When a shipped feature is declared anew.
+    """
+    for feature in features:
+        if feature.id in _SHIPPED:
+            raise CardError(f"jets.tree.features: {feature.id} is in the table of features; give yours another name")
+        FEATURES[feature.id] = feature
+
+
+def own_features(tree: JetTree) -> list[Feature]:
+    """Return the features that a card declares for its tree of jets."""
+    found = []
+    for identifier, own in tree.features.items():
+        group, _, name = identifier.partition("/")
+        settings = own.model_dump(exclude={"branch", "label"})
+        label = own.label or name
+        found.append(Feature(group, name, label=label, replacement=own.default, **settings))  # type: ignore[arg-type]
+    return found
 
 
 def transformed(values: NDArray[np.floating], transform: str) -> NDArray[np.floating]:

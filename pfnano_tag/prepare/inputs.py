@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pfnano_tag.nano.schema import FEATURES, Feature, declare
+
 
 @dataclass(frozen=True)
 class InputFeature:
@@ -36,6 +38,10 @@ class InputFeature:
         Bounds in the feature's own unit.
     unit, label : str
         For people: unit and axis label (LaTeX).
+    placeholder, replacement : float
+        What the feature is, in its own unit, where it has no value, and where the file's is not finite.
+    axis : tuple of (int, float, float)
+        Bins and ends of plots.
     """
 
     id: str
@@ -51,6 +57,9 @@ class InputFeature:
     high: float | None = None
     unit: str = ""
     label: str = ""
+    placeholder: float = 0.0
+    replacement: float = 0.0
+    axis: tuple[int, float, float] = (100, 0.0, 1.0)
 
     @property
     def group(self) -> str:
@@ -100,6 +109,27 @@ class InputSpec:
         """Identifiers that a file must be able to give: live ones that the card did not name as droppable."""
         return tuple(f.id for f in self.features if f.live and f.id not in self.droppable)
 
+    def declare(self) -> None:
+        """Add features that the table lacks, of a study with its own, to the table."""
+        declare(
+            Feature(
+                group=f.group,  # type: ignore[arg-type]
+                name=f.name,
+                unit=f.unit,
+                label=f.label,
+                axis=(f.axis[0], f.axis[1], f.axis[2]),
+                default=f.placeholder,
+                replacement=f.replacement,
+                low=f.low,
+                high=f.high,
+                transform=f.transform,
+                protected=f.protected,
+                integer=f.integer,
+            )
+            for f in self.features
+            if f.id not in FEATURES
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the specification as JSON content; floats keep all digits."""
         return {
@@ -120,7 +150,10 @@ class InputSpec:
         KeyError, TypeError, ValueError
             When the content is no input specification.
         """
-        groups = {name: tuple(InputFeature(**f) for f in group) for name, group in content["groups"].items()}
+        groups = {
+            name: tuple(InputFeature(**{**f, "axis": tuple(f.get("axis", (100, 0.0, 1.0)))}) for f in group)
+            for name, group in content["groups"].items()
+        }
         wrong = [f.id for name, group in groups.items() for f in group if f.group != name]
         if wrong:
             raise ValueError(f"features in the wrong group: {', '.join(wrong)}")

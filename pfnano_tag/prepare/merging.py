@@ -12,7 +12,7 @@ from pfnano_tag.card.card import Card
 from pfnano_tag.card.hashing import content_hash
 from pfnano_tag.card.labels import FLAVOURS
 from pfnano_tag.errors import DataError
-from pfnano_tag.nano.schema import FEATURES, INPUT_SETS
+from pfnano_tag.nano.schema import FEATURES, inputs_of
 from pfnano_tag.prepare.defaults import scaled_default
 from pfnano_tag.prepare.inputs import InputFeature, InputSpec
 from pfnano_tag.prepare.labeling import MERGES_INTO, classes_of, labels_of, lacks_neutrinos
@@ -193,10 +193,18 @@ def _drops(total: Counted) -> str:
 def _input_spec(card: Card, moments: Mapping[str, Moments], jet_types: tuple[str, ...]) -> InputSpec:
     groups = {
         str(group): tuple(_input_feature(f"{group}/{name}", card, moments[f"{group}/{name}"]) for name in names)
-        for group, names in INPUT_SETS[card.inputs.set].items()
+        for group, names in _by_group(inputs_of(card.inputs)).items()
     }
     inputs = card.inputs
     return InputSpec(inputs.set, groups, inputs.caps.model_dump(), inputs.candidate_pt, inputs.droppable, jet_types)
+
+
+def _by_group(ids: Sequence[str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {"jet": []}
+    for name in ids:
+        group, _, short = name.partition("/")
+        groups.setdefault(group, []).append(short)
+    return groups
 
 
 def _input_feature(name: str, card: Card, moments: Moments) -> InputFeature:
@@ -217,4 +225,7 @@ def _input_feature(name: str, card: Card, moments: Moments) -> InputFeature:
         high=feature.high,
         unit=feature.unit,
         label=feature.label,
+        placeholder=feature.default,
+        replacement=feature.replacement,
+        axis=feature.axis,
     )

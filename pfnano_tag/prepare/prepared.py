@@ -209,10 +209,12 @@ def _from_json(content: Mapping[str, Any]) -> Prepared:
         for name, c in content["defaults"].items()
     }
     names = ("study", "sections", "merged", "jets", "events", "sumw", "cutflow", "weightless")
+    inputs = InputSpec.from_json(content["inputs"])
+    inputs.declare()
     return Prepared(
         **{name: content[name] for name in names},
         classes=tuple(content["classes"]),
-        inputs=InputSpec.from_json(content["inputs"]),
+        inputs=inputs,
         weights=WeightTables.from_json(content["weights"]),
         files=tuple(FileRecord.from_json(record) for record in content["files"]),
         defaults=counts,

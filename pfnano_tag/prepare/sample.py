@@ -19,7 +19,7 @@ from pfnano_tag.nano.columns import list_of_row
 from pfnano_tag.nano.features import branches_for, read_jets
 from pfnano_tag.nano.jets import JetTable
 from pfnano_tag.nano.reader import Chunk, PFNanoFile, open_file
-from pfnano_tag.nano.schema import features_of
+from pfnano_tag.nano.schema import inputs_of
 from pfnano_tag.prepare.cleaning import Cutflow, clean, cleaning_branches
 from pfnano_tag.prepare.labeling import DROP, Flavours, Truth, labels_of, truth_branches, truth_of
 from pfnano_tag.prepare.prepared import FileRecord, Prepared
@@ -249,7 +249,7 @@ class PreparedFile:
         stored: Sequence[str] = (),
     ) -> None:
         self.card, self.prepared, self.record = card, prepared, record
-        self.features = tuple(features) if features is not None else features_of(card.inputs.set)
+        self.features = tuple(features) if features is not None else inputs_of(card.inputs)
         self.file = open_file(record.path, card)
         try:
             self._check()

@@ -20,7 +20,7 @@ from pfnano_tag.errors import BadChunk
 from pfnano_tag.nano.jets import JetTable
 from pfnano_tag.nano.layouts import require_inputs
 from pfnano_tag.nano.reader import Chunk, PFNanoFile, Plan
-from pfnano_tag.nano.schema import FEATURES, features_of, transformed
+from pfnano_tag.nano.schema import FEATURES, inputs_of, transformed
 from pfnano_tag.prepare.cleaning import REASONS
 from pfnano_tag.prepare.defaults import DefaultCounts, count_defaults
 from pfnano_tag.prepare.labeling import indistinct_in
@@ -152,7 +152,7 @@ class FileScan:
 
 def nothing_counted(card: Card) -> Counted:
     """Return sums over no events at all, with every feature of the card's input set."""
-    settings, ids = card.reweighting, features_of(card.inputs.set)
+    settings, ids = card.reweighting, inputs_of(card.inputs)
     bins = (len(FLAVOURS), len(settings.pt_edges) - 1, len(settings.eta_edges) - 1)
     return Counted(
         cutflow=dict.fromkeys(CUTFLOW, 0),
@@ -196,7 +196,7 @@ def check_file(file: PFNanoFile, card: Card, dataset: Dataset) -> set[str]:
         When the file can't give inputs, labels or the events' identity.
     """
     require_kind(file, dataset)
-    ids = features_of(card.inputs.set)
+    ids = inputs_of(card.inputs)
     needed_by = f"input set {card.inputs.set!r}"
     inputs = card.inputs
     require_inputs(file.contents, ids, inputs.caps.model_dump(), inputs.candidate_pt, inputs.droppable, needed_by)
@@ -254,7 +254,7 @@ def scan_chunk(chunk: Chunk, card: Card, dataset: str) -> Counted:
         Name of the dataset.
     """
     seen = examine(chunk, card, dataset)
-    ids = features_of(card.inputs.set)
+    ids = inputs_of(card.inputs)
     table = read_features(chunk, card, ids, seen.kept)
     finite = np.isfinite(seen.weight)
     split = seen.split[seen.event[seen.kept]]

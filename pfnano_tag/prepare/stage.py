@@ -22,7 +22,7 @@ from pfnano_tag.card.folder import bind, prepared_path, sample_text
 from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import CardError, FileError, Incomplete, nearest
 from pfnano_tag.nano.reader import PFNanoFile, open_file
-from pfnano_tag.nano.schema import FEATURES
+from pfnano_tag.nano.schema import FEATURES, declare, inputs_of, own_features
 from pfnano_tag.prepare.merging import prepared_from
 from pfnano_tag.prepare.prepared import SECTIONS, Prepared, write_prepared
 from pfnano_tag.prepare.scan import FileScan, check_file, plan_of, scan_file
@@ -153,6 +153,8 @@ def _start(card: Card) -> tuple[Source, ...]:
     """
     if (card.folder / "study.json").exists():
         bind(card)
+    declare(own_features(card.jets.tree))
+    inputs_of(card.inputs)
     unknown = [name for name in card.inputs.droppable if name not in FEATURES]
     if unknown:
         hints = ", ".join(nearest(unknown[0], FEATURES)) or "none"
