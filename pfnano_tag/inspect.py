@@ -128,10 +128,10 @@ def _plan(file: PFNanoFile, collections: Mapping[str, list[str]]) -> Iterable[tu
 
 
 def _flavours(chunk: Chunk) -> dict[str, int]:
-    """Count jets by hadron and parton flavour; bb only where the file counts b hadrons; no leptonic b here."""
+    """Count jets by `Jet_FlavSplit`, else by hadron and parton flavour (bb where b hadrons are counted; no lepb)."""
     import numpy as np
 
-    if "Jet_FlavSplit" in chunk.branches and "Jet_hadronFlavour" not in chunk.branches:
+    if "Jet_FlavSplit" in chunk.branches:
         return _flavours_of_codes(chunk["Jet_FlavSplit"].values)
     if not {"Jet_hadronFlavour", "Jet_partonFlavour"} <= chunk.branches:
         return {}
@@ -152,10 +152,11 @@ def _flavours(chunk: Chunk) -> dict[str, int]:
 
 
 def _flavours_of_codes(codes: NDArray[Any]) -> dict[str, int]:
-    """Count jets by `Jet_FlavSplit`; leptonic b jets count as b."""
+    """Count jets by `Jet_FlavSplit`."""
     hundreds = codes // 100
     counts = {
-        "b": (hundreds == 5) & (codes != 510) & (codes != 511),
+        "b": codes == 500,
+        "lepb": (codes == 520) | (codes == 521),
         "bb": (codes == 510) | (codes == 511),
         "c": hundreds == 4,
         "uds": (codes == 1) | (codes == 2),

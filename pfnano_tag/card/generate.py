@@ -24,6 +24,22 @@ FLAVOURS: dict[str, tuple[str, ...]] = {
 }
 
 
+LAYOUTS = ("candidates", "btvnano", "deepjet", "jets")
+CONTAINERS = ("ttree", "rntuple")
+#: layouts with particle-flow candidates
+WITH_CANDIDATES = ("candidates", "btvnano")
+
+
+def layout_problem(layout: str, candidates: str, fat_jets: bool) -> str:
+    """Say what a layout can't hold of what is asked for; empty where all fits."""
+    if layout in WITH_CANDIDATES:
+        return ""
+    asked = [*(["all candidates"] if candidates == "all" else []), *(["AK8 jets"] if fat_jets else [])]
+    if not asked:
+        return ""
+    return f"layout {layout} has no candidates: {' and '.join(asked)} need layout {' or '.join(WITH_CANDIDATES)}"
+
+
 class GenerateOptions(Section):
     """What can be chosen about a hard process."""
 
@@ -88,8 +104,25 @@ class Generate(Section):
     compression: Literal["zstd", "lzma"] = "zstd"
     """`lzma`: as CMS files, smaller and much slower to write."""
 
+    layout: Literal["candidates", "btvnano", "deepjet", "jets"] = "candidates"
+    """How the same events are stored: PFNano's candidate collections, NanoAOD of Run 3 (v15) with the same, plain
+    NanoAOD with flat DeepJet inputs, or a plain tree with one entry per jet (as DeepNTuples)."""
+
+    container: Literal["ttree", "rntuple"] = "ttree"
+    """What holds the events: ROOT's TTree or RNTuple."""
+
+    fat_jets: bool = False
+    """With AK8 jets, their candidates and vertices (layouts `candidates` and `btvnano`)."""
+
     candidates: Literal["jets", "all"] = "jets"
     """`all`: PFCands holds all candidates, not only those in jets (as some PFNano productions do)."""
 
     samples: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], GenerateSample] = Field(default_factory=dict)
     """Samples by name."""
+
+    @model_validator(mode="after")
+    def _layout_holds_all(self) -> Generate:
+        problem = layout_problem(self.layout, self.candidates, self.fat_jets)
+        if problem:
+            raise ValueError(f"layout: {problem}")
+        return self

@@ -1,4 +1,4 @@
-"""Make PFNano files with Pythia 8, a parametric detector and FastJet.
+"""Make PFNano files, in any layout, with Pythia 8, a parametric detector and FastJet.
 
 With a CARD: all samples of its `generate` section, into `<study.folder>/generated/`.
 Without: one file, say `--process dy --events 2000 --seed 3 -o dy.root`.
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pfnano_tag.card.card import Card
 
 _PROCESSES = ("ttbar", "qcd", "dy", "wjets")
+_LAYOUTS = ("candidates", "btvnano", "deepjet", "jets")
+_CONTAINERS = ("ttree", "rntuple")
 _SINGLE = ("process", "events", "seed", "data", "output", "pt_hat", "flat", "decays", "flavour")
 
 
@@ -40,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--flavour", help="qcd: bb or cc; wjets: charm")
     out.add_argument("--underlying-event", choices=("overlay", "pythia"), help="overlay is several times faster")
     out.add_argument("--compression", choices=("zstd", "lzma"), help="lzma: as CMS files, slow")
+    out.add_argument("--layout", choices=_LAYOUTS, help="how the events are stored [default: candidates]")
+    out.add_argument("--container", choices=_CONTAINERS, help="what holds them [default: ttree]")
+    out.add_argument("--fat-jets", action="store_true", default=None, help="with AK8 jets")
     out.add_argument("--all-candidates", action="store_true", default=None, help="PFCands holds all candidates")
     return out
 
@@ -58,7 +63,7 @@ def run_single(options: argparse.Namespace) -> None:
     from pfnano_tag.generate.processes import ProcessOptions
     from pfnano_tag.generate.production import make_file, read_summary
     from pfnano_tag.generate.units import Unit
-    from pfnano_tag.nano.reader import protect_events
+    from pfnano_tag.nano.writer import protect_events
 
     if options.output is None:
         raise UserError("without a card the output is needed: -o FILE.root")
@@ -76,7 +81,10 @@ def run_single(options: argparse.Namespace) -> None:
         options=choice,
         underlying_event=options.underlying_event or "overlay",
         compression=options.compression or "zstd",
+        layout=options.layout or "candidates",
+        container=options.container or "ttree",
         candidates="all" if options.all_candidates else "jets",
+        fat_jets=bool(options.fat_jets),
     )
     unit.check()
     if options.dry_run:
@@ -95,6 +103,9 @@ def run(card: Card, options: argparse.Namespace) -> None:
     changes = {
         "underlying_event": options.underlying_event,
         "compression": options.compression,
+        "layout": options.layout,
+        "container": options.container,
+        "fat_jets": options.fat_jets,
         "candidates": "all" if options.all_candidates else None,
     }
     changes = {key: value for key, value in changes.items() if value is not None}

@@ -1,9 +1,11 @@
-"""Names and types of the branches, and the mantissa rounding NanoAOD applies.
+"""Names and types of the branches of the candidates layout, and the mantissa rounding NanoAOD applies.
 
 The table is held against the real 2017 PFNano file by a test.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -116,6 +118,17 @@ EVENT_TRUTH = dict.fromkeys(
 #: weights are stored in full
 _FULL_PRECISION = {"genWeight", "Generator_weight"}
 
+#: AK8 jets and what is linked to them
+FAT_COLLECTIONS: dict[str, dict[str, str]] = {
+    "FatJet": dict.fromkeys(("pt", "eta", "phi", "mass", "rawFactor"), F) | {"jetId": INT},
+    "FatJetPFCands": JET_PF_CANDS,
+    "FatJetSVs": JET_SVS,
+}
+FAT_TRUTH_COLLECTIONS: dict[str, dict[str, str]] = {
+    "FatJet": dict.fromkeys(("hadronFlavour", "genJetAK8Idx"), INT) | dict.fromkeys(("nBHadrons", "nCHadrons"), U),
+    "GenJetAK8": GEN_JET,
+}
+
 COLLECTIONS: dict[str, dict[str, str]] = {
     "PFCands": PF_CANDS,
     "JetPFCands": JET_PF_CANDS,
@@ -135,14 +148,30 @@ TRUTH_COLLECTIONS: dict[str, dict[str, str]] = {
 }
 
 
-def layout(mode: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Types of the scalar branches, and of each collection's fields, in a mode (`mc` or `data`)."""
-    collections = {k: dict(v) for k, v in COLLECTIONS.items()}
+@dataclass(frozen=True)
+class Types:
+    """Types of the branches of a tree: of scalars by name, and of each collection's fields."""
+
+    scalars: dict[str, str]
+    collections: dict[str, dict[str, str]]
+
+
+def candidate_types(mode: str, fat_jets: bool = False) -> Types:
+    """Types of the candidates layout in a mode (`mc` or `data`), with AK8 jets or without."""
+    collections = joined(COLLECTIONS, FAT_COLLECTIONS if fat_jets else {})
     if mode == "data":
-        return dict(EVENT), collections
-    for name, fields in TRUTH_COLLECTIONS.items():
-        collections.setdefault(name, {}).update(fields)
-    return EVENT | EVENT_TRUTH, collections
+        return Types(dict(EVENT), collections)
+    collections = joined(collections, TRUTH_COLLECTIONS, FAT_TRUTH_COLLECTIONS if fat_jets else {})
+    return Types(EVENT | EVENT_TRUTH, collections)
+
+
+def joined(*parts: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Collections of several tables in one, fields of the same collection side by side."""
+    out: dict[str, dict[str, str]] = {}
+    for part in parts:
+        for name, fields in part.items():
+            out[name] = out.get(name, {}) | fields
+    return out
 
 
 def rounded(values: Array, bits: int) -> Array:
@@ -156,7 +185,7 @@ def rounded(values: Array, bits: int) -> Array:
 
 
 def stored(name: str, values: Array, dtype: str) -> Array:
-    """A column as it goes to the file: its type, and for floats its precision."""
+    """A column as NanoAOD stores it: in its type, and for floats with its precision."""
     if dtype != F or name in _FULL_PRECISION:
         return np.ascontiguousarray(values, dtype=dtype)
     angle = name.endswith(("eta", "phi"))

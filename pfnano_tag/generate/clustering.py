@@ -17,7 +17,7 @@ from pfnano_tag.errors import MissingExtra
 from pfnano_tag.generate.ragged import Array, Table, merge, slices
 from pfnano_tag.nano.columns import offsets_of, wrapped
 
-RADIUS = 0.4
+RADIUS, FAT_RADIUS = 0.4, 0.8
 GHOST_SCALE = 1e-18
 
 
@@ -64,8 +64,10 @@ def _momenta(table: Table, scale: float) -> Table:
     return Table(columns, table.offsets)
 
 
-def cluster(inputs: Table, ghosts: Table, min_pt: float) -> tuple[Table, NDArray[np.int64], NDArray[np.int64]]:
-    """Anti-kT jets with R = 0.4 (E scheme), sorted by falling pt.
+def cluster(
+    inputs: Table, ghosts: Table, min_pt: float, radius: float = RADIUS
+) -> tuple[Table, NDArray[np.int64], NDArray[np.int64]]:
+    """Anti-kT jets (E scheme), sorted by falling pt.
 
     Parameters
     ----------
@@ -75,6 +77,8 @@ def cluster(inputs: Table, ghosts: Table, min_pt: float) -> tuple[Table, NDArray
         pt, eta, phi of what is only assigned to jets (scaled by 1e-18).
     min_pt : float
         Jets below are dropped [GeV].
+    radius : float
+        Distance parameter.
 
     Returns
     -------
@@ -91,7 +95,7 @@ def cluster(inputs: Table, ghosts: Table, min_pt: float) -> tuple[Table, NDArray
         parameters={"__record__": "Momentum4D"},
     )
     particles = ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(both.offsets), record))
-    sequence = fastjet.ClusterSequence(particles, fastjet.JetDefinition(fastjet.antikt_algorithm, RADIUS))
+    sequence = fastjet.ClusterSequence(particles, fastjet.JetDefinition(fastjet.antikt_algorithm, radius))
     index = ak.to_packed(sequence.constituent_index(min_pt=min_pt)).layout
     jets_per_event = np.diff(np.asarray(index.offsets.data)).astype(np.int64)
     per_jet = np.diff(np.asarray(index.content.offsets.data)).astype(np.int64)

@@ -11,8 +11,8 @@ from pfnano_tag.generate.clustering import RADIUS, cluster
 from pfnano_tag.generate.ragged import Array, Table, nearest, sums
 
 MIN_PT = 15.0
-_MIN_RAW_PT = 8.0
-AREA = np.pi * RADIUS**2
+#: jets are clustered down to this share of the threshold on the corrected pt
+_RAW_SHARE = 8.0 / 15.0
 #: median response in simulation after the pile-up offset, within |eta| < 2.5 and beyond: flat from 18 GeV
 #: to 1 TeV within 1 % (ttbar and QCD, against generator jets)
 RESPONSE = (0.943, 0.865)
@@ -38,30 +38,36 @@ class Jets:
     ghost_jet: NDArray[np.int64]
 
 
-def correction(raw_pt: Array, eta: Array, offset: Array) -> Array:
+def correction(raw_pt: Array, eta: Array, offset: Array, radius: float = RADIUS) -> Array:
     """Factor from raw to corrected pt: pile-up offset, then the inverse response of the simulation.
 
     Parameters
     ----------
     offset : Array
         Neutral pile-up pt per unit area [GeV].
+    radius : float
+        Of the jets: sets their area.
     """
     inside = np.where(np.abs(eta) < 3.0, 1.0, 0.0)
-    subtracted = np.maximum(raw_pt - offset * AREA * inside, 0.2 * raw_pt)
+    subtracted = np.maximum(raw_pt - offset * np.pi * radius**2 * inside, 0.2 * raw_pt)
     response = np.where(np.abs(eta) < 2.5, *RESPONSE)
     return np.asarray(subtracted / raw_pt / response)
 
 
-def build_jets(candidates: Table, ghosts: Table, offset: Array) -> Jets:
-    """Cluster candidates, correct, and keep jets above 15 GeV.
+def build_jets(
+    candidates: Table, ghosts: Table, offset: Array, radius: float = RADIUS, min_pt: float = MIN_PT
+) -> Jets:
+    """Cluster candidates, correct, and keep jets above a threshold.
 
     Parameters
     ----------
     offset : Array
         Neutral pile-up pt per unit area of each event [E].
+    radius, min_pt : float
+        Distance parameter, and threshold on the corrected pt [GeV].
     """
-    raw, of_candidate, of_ghost = cluster(candidates, ghosts, _MIN_RAW_PT)
-    factor = correction(raw["pt"], raw["eta"], offset[raw.event])
+    raw, of_candidate, of_ghost = cluster(candidates, ghosts, min_pt * _RAW_SHARE, radius)
+    factor = correction(raw["pt"], raw["eta"], offset[raw.event], radius)
     members = np.bincount(of_candidate[of_candidate >= 0], minlength=len(raw))
     jets = raw.with_columns(
         raw_pt=raw["pt"],
@@ -74,7 +80,7 @@ def build_jets(candidates: Table, ghosts: Table, offset: Array) -> Jets:
     order = jets.order(-jets["pt"])
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
-    keep = (jets["pt"] > MIN_PT) & (np.abs(jets["eta"]) < 5.0) & (members > 0)
+    keep = (jets["pt"] > min_pt) & (np.abs(jets["eta"]) < 5.0) & (members > 0)
     new_row = np.where(keep[order], np.cumsum(keep[order]) - 1, -1)
     renumber = np.append(new_row[rank], -1)  # the last entry serves index -1
     table = jets.permute(order).select(keep[order])
@@ -134,7 +140,7 @@ def pileup_identification(jets: Table, beta: Array) -> tuple[Array, NDArray[np.i
     return score, bits.astype(np.int64)
 
 
-def match(jets: Table, gen_jets: Table) -> NDArray[np.int64]:
-    """Local index of the closest generator jet within 0.4, -1 where there is none."""
-    index, _ = nearest(jets, gen_jets, RADIUS)
+def match(jets: Table, gen_jets: Table, radius: float = RADIUS) -> NDArray[np.int64]:
+    """Local index of the closest generator jet within `radius`, -1 where there is none."""
+    index, _ = nearest(jets, gen_jets, radius)
     return np.where(index >= 0, index - gen_jets.offsets[:-1][jets.event], -1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pfnano_tag.generate import deepcsv
+from pfnano_tag.generate.clustering import RADIUS
 from pfnano_tag.generate.jets import Jets
 from pfnano_tag.generate.probability import MAX_DELTA_R, jet_probability
 from pfnano_tag.generate.ragged import Array, Table, delta_r, pairs, table_of
@@ -15,7 +18,6 @@ from pfnano_tag.nano.columns import grouped, offsets_of, rank_in_list, rows_of_l
 NAN_SHARE = 0.001
 #: a vertex is in the SV collection above this flight significance
 SV_SIGNIFICANCE = 3.0
-_SV_RADIUS = 0.4
 
 
 def track_variables(
@@ -40,22 +42,31 @@ def track_variables(
     return c | momentum | impact
 
 
-def jet_candidates(
-    candidates: Table, jets: Jets, sigma: tuple[Array, Array], all_candidates: bool, rng: np.random.Generator
-) -> tuple[Table, Table]:
-    """PFCands (those in jets, or all) and JetPFCands, sorted by jet, then by index."""
-    in_jet = np.zeros(len(candidates), np.bool_)
-    in_jet[jets.link_candidate] = True
-    keep = np.ones_like(in_jet) if all_candidates else in_jet
+def stored_candidates(candidates: Table, jets: Sequence[Jets], all_candidates: bool) -> tuple[Table, Array]:
+    """PFCands (those in any of the jets, or all), and each candidate's local index there (-1: not stored)."""
+    keep = np.full(len(candidates), all_candidates)
+    for collection in jets:
+        keep[collection.link_candidate] = True
     kept = candidates.select(keep)
-    new_row = np.cumsum(keep) - 1
-    local = new_row[jets.link_candidate] - kept.offsets[:-1][candidates.event[jets.link_candidate]]
+    return kept, np.where(keep, np.cumsum(keep) - 1 - kept.offsets[:-1][candidates.event], -1)
+
+
+def candidate_links(
+    candidates: Table, jets: Jets, index: Array, sigma: tuple[Array, Array], rng: np.random.Generator
+) -> Table:
+    """JetPFCands of a jet collection, sorted by jet, then by index.
+
+    Parameters
+    ----------
+    index : Array
+        Local index in PFCands of each candidate.
+    """
     table = jets.table
     event = table.event[jets.link_jet]
     columns: dict[str, Array] = {
         "pt": candidates["pt"][jets.link_candidate],
         "jetIdx": jets.link_jet - table.offsets[:-1][event],
-        "pFCandsIdx": local,
+        "pFCandsIdx": index[jets.link_candidate],
     }
     has_track = candidates["track"][jets.link_candidate]
     values = track_variables(candidates, table, jets.link_candidate[has_track], jets.link_jet[has_track], sigma)
@@ -65,11 +76,11 @@ def jet_candidates(
         columns[f"btag{name}"] = column
     broken = has_track & (rng.random(len(has_track)) < NAN_SHARE)
     columns["btagSip3dSig"][broken] = np.nan
-    return kept, table_of(event, table.num_events, **columns)
+    return table_of(event, table.num_events, **columns)
 
 
-def jet_vertices(jets: Table, found: Table, position: Array) -> tuple[Table, Table]:
-    """JetSVs (all vertices within 0.4, by falling dxysig) and SV (those with dlenSig > 3).
+def selected_vertices(found: Table, position: Array) -> tuple[Table, Array]:
+    """SV (vertices with dlenSig > 3), and each vertex's local index there (-1: not in it).
 
     Parameters
     ----------
@@ -80,7 +91,23 @@ def jet_vertices(jets: Table, found: Table, position: Array) -> tuple[Table, Tab
     sv = found.select(selected)
     local = np.where(selected, np.cumsum(selected) - 1, -1)
     local = np.where(selected, local - sv.offsets[:-1][found.event], -1)
-    jet, vertex, distance = vertex_links(jets, found)
+    shift = position[sv.event]
+    # SV_chi2 is per degree of freedom, other than JetSVs_chi2
+    sv = sv.with_columns(
+        chi2=sv["chi2"] / sv["ndof"], x=sv["x"] + shift[:, 0], y=sv["y"] + shift[:, 1], z=sv["z"] + shift[:, 2]
+    )
+    return sv, local
+
+
+def jet_vertices(jets: Table, found: Table, index: Array, radius: float = RADIUS) -> Table:
+    """JetSVs of a jet collection: all vertices within `radius`, by falling dxysig.
+
+    Parameters
+    ----------
+    index : Array
+        Local index in SV of each vertex.
+    """
+    jet, vertex, distance = vertex_links(jets, found, radius)
     v = {k: found[k][vertex] for k in found.columns}
     event = jets.event[jet]
     columns = {
@@ -99,21 +126,16 @@ def jet_vertices(jets: Table, found: Table, position: Array) -> tuple[Table, Tab
         "deltaR": np.clip(distance - 0.5, -2.0, 0.0),
         "enration": v["energy"] / jets["energy"][jet],
         "jetIdx": jet - jets.offsets[:-1][event],
-        "sVIdx": local[vertex],
+        "sVIdx": index[vertex],
     }
-    shift = position[sv.event]
-    # SV_chi2 is per degree of freedom, other than JetSVs_chi2
-    sv = sv.with_columns(
-        chi2=sv["chi2"] / sv["ndof"], x=sv["x"] + shift[:, 0], y=sv["y"] + shift[:, 1], z=sv["z"] + shift[:, 2]
-    )
-    return table_of(event, jets.num_events, **columns), sv
+    return table_of(event, jets.num_events, **columns)
 
 
-def vertex_links(jets: Table, found: Table) -> tuple[Array, Array, Array]:
-    """(jet, vertex, distance) of all pairs within 0.4, sorted by jet and falling dxySig."""
+def vertex_links(jets: Table, found: Table, radius: float = RADIUS) -> tuple[Array, Array, Array]:
+    """(jet, vertex, distance) of all pairs within `radius`, sorted by jet and falling dxySig."""
     jet, vertex = pairs(jets, found)
     distance = delta_r(jets["eta"][jet], jets["phi"][jet], found["eta"][vertex], found["phi"][vertex])
-    near = distance < _SV_RADIUS
+    near = distance < radius
     jet, vertex, distance = jet[near], vertex[near], distance[near]
     order = np.lexsort((-found["dxySig"][vertex], jet))
     return jet[order], vertex[order], distance[order]

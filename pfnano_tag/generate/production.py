@@ -25,15 +25,18 @@ from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.errors import Incomplete, UserError
 from pfnano_tag.generate.clustering import import_fastjet
 from pfnano_tag.generate.hard_events import HardEvents
+from pfnano_tag.generate.layouts import LAYOUTS
 from pfnano_tag.generate.processes import PROCESS_IDS, import_pythia, pythia_seed
 from pfnano_tag.generate.ragged import Array
 from pfnano_tag.generate.response import response_of
-from pfnano_tag.generate.simulation import identity, simulate
+from pfnano_tag.generate.simulation import Choices, identity, simulate
 from pfnano_tag.generate.underlying_event import POOL_EVENTS, Pool, make_pool
 from pfnano_tag.generate.units import CHUNK, MODES, Unit, versions
 from pfnano_tag.generate.writing import FileWriter
 
 log = logging.getLogger(__name__)
+#: marks the provenance of a generated file
+GENERATOR = "pfnano_tag"
 
 
 def pool_for(mode: str, seed: int, events: int = POOL_EVENTS) -> Pool:
@@ -77,7 +80,9 @@ def make_file(unit: Unit, path: str | Path, pool: Pool | None = None, show: bool
     if show:
         chunks = progress(chunks, total=len(unit.chunks()), description=unit.name, unit="chunks")
     with write_whole(path) as temporary:
-        writer = FileWriter(temporary, unit.mode, unit.compression)
+        layout = LAYOUTS[unit.layout]
+        types = layout.types(unit.mode, unit.fat_jets)
+        writer = FileWriter(temporary, layout, types, unit.compression, unit.container)
         totals = _Totals()
         for start, number in chunks:
             _add_chunk(unit, hard, pool, writer, totals, start, number)
@@ -93,18 +98,10 @@ def _add_chunk(
     """Make and writes one chunk."""
     record, weights = hard.take(number)
     rng = np.random.default_rng(np.random.SeedSequence([*unit.entropy(), 1 + start // CHUNK]))
-    chunk = simulate(
-        record,
-        weights,
-        pool,
-        unit.underlying_event == "overlay",
-        unit.mode,
-        response_of(unit.mode),
-        unit.candidates == "all",
-        rng,
-    )
+    choices = Choices(unit.underlying_event == "overlay", unit.mode, unit.candidates == "all", unit.fat_jets)
+    chunk = simulate(record, weights, pool, response_of(unit.mode), choices, rng)
     ids = identity(unit.mode, unit.sample_number, unit.index, start, number, unit.events)
-    writer.add({**chunk.scalars, **ids}, chunk.tables)
+    writer.add(*LAYOUTS[unit.layout].content(chunk.with_scalars(ids)))
     totals.add(ids, weights, len(chunk.tables["Jet"]))
 
 
@@ -143,7 +140,7 @@ def _summary(unit: Unit, hard: HardEvents, totals: _Totals) -> dict[str, Any]:
     """Provenance of a file, as it comes back from JSON (tuples are lists)."""
     value, error = hard.cross_section()
     content = {
-        "generator": "pfnano_tag",
+        "generator": GENERATOR,
         "note": "toy detector: nothing made with this file is a CMS result",
         **asdict(unit),
         "sample": unit.name,
@@ -167,13 +164,13 @@ def read_summary(path: str | Path) -> dict[str, Any] | None:
     try:
         with uproot.open(path) as stored:
             keys = {key.split(";")[0] for key in stored.keys()}  # noqa: SIM118 (not a dict)
-            if not {"Events", "Runs", "tag"} <= keys:
+            if "tag" not in keys:
                 return None
             content = json.loads(str(stored["tag"]))
     except (OSError, ValueError, KeyError, uproot.DeserializationError) as error:
         log.warning("%s can't be read (%s): it will be made again", path, error)
         return None
-    return content if isinstance(content, dict) else None
+    return content if isinstance(content, dict) and content.get("generator") == GENERATOR else None
 
 
 def _job(unit: Unit, path: Path, pool: Path) -> dict[str, Any]:

@@ -1,16 +1,21 @@
-"""One chunk of events: generator record to the columns of a PFNano file."""
+"""One chunk of events: generator record to the content of a PFNano file, whatever its layout."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pfnano_tag.generate import event_record, flavour, leptons, pileup, trigger, truth, vertices
-from pfnano_tag.generate.branches import layout
+from pfnano_tag.generate import event_record, fat_jets, flavour, leptons, pileup, trigger, truth, vertices
 from pfnano_tag.generate.detector import PrimaryVertex, detect, reconstruct_vertex
 from pfnano_tag.generate.jets import Jets, build_jets, match
-from pfnano_tag.generate.linking import jet_candidates, jet_vertices, tag_variables
+from pfnano_tag.generate.linking import (
+    candidate_links,
+    jet_vertices,
+    selected_vertices,
+    stored_candidates,
+    tag_variables,
+)
 from pfnano_tag.generate.material import interact
 from pfnano_tag.generate.ragged import Array, Table, merge
 from pfnano_tag.generate.response import Response
@@ -18,14 +23,6 @@ from pfnano_tag.generate.underlying_event import POWER, Pool, draw
 from pfnano_tag.nano.columns import offsets_of
 
 DATA_RUNS = (297047, 299329, 302030, 304911)
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Columns of a chunk: scalars [E] and one table per collection."""
-
-    scalars: dict[str, Array]
-    tables: dict[str, Table]
 
 
 def _all_particles(
@@ -70,6 +67,41 @@ class Seen:
         return self.vertex.sigma_xy, self.vertex.sigma_z
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk of events in full precision, from which layouts take what they store.
+
+    `scalars` are [E]; `tables` hold one table per collection of the candidates layout; `record`, `seen`, `jets` and
+    `vertices` are what these were made from: the generator's record, the detector's candidates, the AK4 jets and all
+    secondary vertices.
+    """
+
+    scalars: dict[str, Array]
+    tables: dict[str, Table]
+    record: Table
+    seen: Seen
+    jets: Jets
+    vertices: Table
+
+    def with_scalars(self, scalars: dict[str, Array]) -> Chunk:
+        """Return the same chunk with scalars added."""
+        return replace(self, scalars={**self.scalars, **scalars})
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What of the settings changes the simulation.
+
+    `overlay`: a minimum-bias event is the underlying event; `mode`: `mc` or `data`; `all_candidates`: PFCands holds
+    those outside jets too; `fat_jets`: with AK8 jets.
+    """
+
+    overlay: bool = True
+    mode: str = "mc"
+    all_candidates: bool = False
+    fat_jets: bool = False
+
+
 def see(record: Table, pool: Pool, overlay: bool, response: Response, rng: np.random.Generator) -> Seen:
     """Overlays, material, detector: everything up to the candidates."""
     events = record.num_events
@@ -88,14 +120,7 @@ def see(record: Table, pool: Pool, overlay: bool, response: Response, rng: np.ra
 
 
 def simulate(
-    record: Table,
-    weights: Array,
-    pool: Pool,
-    overlay: bool,
-    mode: str,
-    response: Response,
-    all_candidates: bool,
-    rng: np.random.Generator,
+    record: Table, weights: Array, pool: Pool, response: Response, choices: Choices, rng: np.random.Generator
 ) -> Chunk:
     """Detector simulation and reconstruction of one chunk.
 
@@ -104,11 +129,11 @@ def simulate(
     record, weights : Table, Array
         From `event_record.read_batch`.
     pool : Pool
-        Minimum-bias events for pile-up and, with `overlay`, the underlying event.
-    all_candidates : bool
-        Store all candidates in PFCands, not only those in jets.
+        Minimum-bias events for pile-up and, where they are overlaid, the underlying event.
+    choices : Choices
+        The AK4 jets and all else but PFCands are the same with AK8 jets and without.
     """
-    seen = see(record, pool, overlay, response, rng)
+    seen = see(record, pool, choices.overlay, response, rng)
     candidates, sigma = seen.candidates, seen.sigma
     jets = build_jets(candidates, seen.ghosts, seen.offset)
     tracks = vertices.usable_tracks(candidates, *sigma, rng)
@@ -120,16 +145,24 @@ def simulate(
     tables: dict[str, Table] = {}
     tables["Muon"] = leptons.muons(candidates, local_jet, seen.offset, sigma, response, rng)
     tables["Electron"] = leptons.electrons(candidates, local_jet, seen.offset, sigma, response, rng)
-    tables["PFCands"], tables["JetPFCands"] = jet_candidates(candidates, jets, sigma, all_candidates, rng)
-    tables["JetSVs"], tables["SV"] = jet_vertices(jets.table, found, seen.position)
+    fat = fat_jets.build_fat_jets(candidates, seen.ghosts, seen.offset) if choices.fat_jets else None
+    stored = [jets, fat] if fat else [jets]
+    tables["PFCands"], index = stored_candidates(candidates, stored, choices.all_candidates)
+    tables["JetPFCands"] = candidate_links(candidates, jets, index, sigma, rng)
+    tables["SV"], sv_index = selected_vertices(found, seen.position)
+    tables["JetSVs"] = jet_vertices(jets.table, found, sv_index)
     tags = tag_variables(candidates, jets, sigma, found, tracks, member_track, member_vertex)
     indices = _lepton_indices(jets.table, tables["Muon"], tables["Electron"])
     tables["Jet"] = jets.table.with_columns(**tags, **indices)
     tables["OtherPV"] = _other_vertices(seen.interactions, response, rng)
     scalars = _event_columns(seen, tables, rng)
-    if mode == "mc":
+    if choices.mode == "mc":
         _add_truth(scalars, tables, record, weights, seen, jets)
-    return Chunk(scalars, {k: tables[k] for k in layout(mode)[1]})
+    if fat:
+        tables |= fat_jets.fat_jet_tables(candidates, fat, index, found, sv_index, sigma, rng)
+        if choices.mode == "mc":
+            fat_jets.add_fat_truth(tables, seen.particles, seen.ghosts, fat)
+    return Chunk(scalars, tables, record, seen, jets, found)
 
 
 def _association(candidates: Table, rng: np.random.Generator) -> dict[str, Array]:

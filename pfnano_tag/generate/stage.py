@@ -41,7 +41,10 @@ def units_of(card: Card, changes: dict[str, Any] | None = None) -> list[Unit]:
             options=ProcessOptions(**sample.options.model_dump()),
             underlying_event=section.underlying_event,
             compression=section.compression,
+            layout=section.layout,
+            container=section.container,
             candidates=section.candidates,
+            fat_jets=section.fat_jets,
         )
         unit = replace(unit, **(changes or {}))
         units += [replace(unit, index=index) for index in range(sample.files)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pfnano_tag.generate.clustering import cluster
+from pfnano_tag.generate.clustering import RADIUS, cluster
 from pfnano_tag.generate.event_record import (
     decay_mothers,
     has_ancestor,
@@ -103,13 +103,13 @@ def gen_particles(record: Table) -> tuple[Table, NDArray[np.int64]]:
     return Table(columns, table.offsets), local
 
 
-def gen_jets(particles: Table, ghosts: Table) -> Table:
-    """Generator jets with pt > 10 GeV from stable particles but neutrinos, with their flavours."""
+def gen_jets(particles: Table, ghosts: Table, min_pt: float = GEN_JET_PT, radius: float = RADIUS) -> Table:
+    """Generator jets above `min_pt` [GeV] from stable particles but neutrinos, with their flavours."""
     visible = particles.select(
         ~np.isin(np.abs(particles["id"]), (12, 14, 16)) & (particles["source"] < 2) & (np.abs(particles["eta"]) < 5.0)
     )
     momentum = np.maximum(visible["e"] ** 2 - (visible["pt"] * np.cosh(visible["eta"])) ** 2, 0.0)
-    jets, _, of_ghost = cluster(visible.with_columns(mass=np.sqrt(momentum)), ghosts, GEN_JET_PT)
+    jets, _, of_ghost = cluster(visible.with_columns(mass=np.sqrt(momentum)), ghosts, min_pt, radius)
     b, c = heavy_hadrons(ghosts, of_ghost, len(jets))
     hadron = hadron_flavour(b, c)
     return jets.with_columns(hadronFlavour=hadron, partonFlavour=parton_flavour(ghosts, of_ghost, hadron))

@@ -11,6 +11,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from pfnano_tag.card.generate import CONTAINERS, LAYOUTS, layout_problem
 from pfnano_tag.errors import UserError
 from pfnano_tag.generate.processes import PROCESS_IDS, ProcessOptions
 from pfnano_tag.generate.response import response_of
@@ -45,8 +46,14 @@ class Unit:
         `overlay` or `pythia`.
     compression : str
         A key of `writing.COMPRESSIONS`.
+    layout : str
+        One of `card.generate.LAYOUTS`.
+    container : str
+        One of `card.generate.CONTAINERS`.
     candidates : str
         What PFCands holds: those in `jets`, or `all`.
+    fat_jets : bool
+        With AK8 jets.
     pool_events : int
         Size of the pool of minimum-bias events.
     """
@@ -60,7 +67,10 @@ class Unit:
     options: ProcessOptions = field(default_factory=ProcessOptions)
     underlying_event: str = "overlay"
     compression: str = "zstd"
+    layout: str = "candidates"
+    container: str = "ttree"
     candidates: str = "jets"
+    fat_jets: bool = False
     pool_events: int = POOL_EVENTS
 
     def check(self) -> None:
@@ -72,6 +82,16 @@ class Unit:
             raise UserError(f"events is {self.events}, expected at least 1")
         if self.underlying_event not in ("overlay", "pythia"):
             raise UserError(f"underlying_event is {self.underlying_event!r}, expected overlay or pythia")
+        for key, value, allowed in (
+            ("layout", self.layout, LAYOUTS),
+            ("container", self.container, CONTAINERS),
+            ("candidates", self.candidates, ("jets", "all")),
+        ):
+            if value not in allowed:
+                raise UserError(f"{key} is {value!r}, expected {' or '.join(allowed)}")
+        problem = layout_problem(self.layout, self.candidates, self.fat_jets)
+        if problem:
+            raise UserError(problem)
 
     @property
     def name(self) -> str:

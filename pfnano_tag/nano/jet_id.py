@@ -1,8 +1,9 @@
 """Jet identification from the energy fractions, for files that lack `Jet_jetId` (NanoAOD v15).
 
-The working points are those of AK4 PUPPI jets at 13.6 TeV since 2024, as cms-btv-pog/BTVNanoCommissioning applies them
-(utils/selection.py: `jet_id`, campaigns Winter24 and Summer24); their form is that of `RUN3WINTER22PUPPI` in
-cms-sw/cmssw (PhysicsTools/SelectorUtils/interface/PFJetIDSelectionFunctor.h), with tighter limits beyond abs(eta) 2.7.
+The working points are those of AK4 PUPPI jets at 13.6 TeV since 2024, as cms-btv-pog/BTVNanoCommissioning applies
+them (utils/selection.py: `jet_id`, campaigns Winter24 and Summer24); their form is that of `RUN3WINTER22PUPPI` in
+cms-sw/cmssw (PhysicsTools/SelectorUtils/interface/PFJetIDSelectionFunctor.h), with tighter limits beyond abs(eta)
+2.7. That code's veto of leptons is kept: 0.8 for muons and for electrons, up to 2.7.
 Bits are NanoAOD's: 2 tight, 4 tight with lepton veto.
 """
 
