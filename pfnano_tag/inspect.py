@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pfnano_tag.nano.reader import Chunk, PFNanoFile
 
 FLAVOURS = ("b", "bb", "c", "uds", "g", "undefined")
-TRUTH = ("Jet_hadronFlavour", "Jet_partonFlavour", "Jet_nBHadrons")
+TRUTH = ("Jet_hadronFlavour", "Jet_partonFlavour", "Jet_nBHadrons", "Jet_FlavSplit")
 
 
 def inspect_file(path: str, jets: Jets | None = None) -> dict[str, Any]:
@@ -86,7 +86,8 @@ def _count(file: PFNanoFile, features: list[str], has_jets: bool) -> dict[str, A
     """Count jets, flavours and placeholders, chunk by chunk; measure the reading."""
     from pfnano_tag.nano.features import branches_for
 
-    jets, flavours = 0, Counter({name: 0 for name in FLAVOURS if file.kind == "mc"})
+    known = file.kind == "mc" and file.branches & set(TRUTH)
+    jets, flavours = 0, Counter({name: 0 for name in FLAVOURS if known})
     entries: Counter[str] = Counter()
     placeholders: Counter[str] = Counter()
     seconds: dict[str, float] = {}
@@ -128,25 +129,30 @@ def _plan(file: PFNanoFile, collections: Mapping[str, list[str]]) -> Iterable[tu
 
 
 def _flavours(chunk: Chunk) -> dict[str, int]:
-    """Count jets by `Jet_FlavSplit`, else by hadron and parton flavour (bb where b hadrons are counted; no lepb)."""
+    """Count jets by `Jet_FlavSplit`, else by hadron and parton flavour (bb where b hadrons are counted; no lepb).
+
+    AK8 jets have no parton flavour: their light jets are `light`.
+    """
     import numpy as np
 
     if "Jet_FlavSplit" in chunk.branches:
         return _flavours_of_codes(chunk["Jet_FlavSplit"].values)
-    if not {"Jet_hadronFlavour", "Jet_partonFlavour"} <= chunk.branches:
+    if "Jet_hadronFlavour" not in chunk.branches:
         return {}
     chunk.load(name for name in TRUTH if name in chunk.branches)
     hadron = chunk["Jet_hadronFlavour"].values.astype(np.int64)
-    parton = np.abs(chunk["Jet_partonFlavour"].values.astype(np.int64))
     two_b = chunk["Jet_nBHadrons"].values > 1 if "Jet_nBHadrons" in chunk.branches else np.zeros(len(hadron), bool)
     light = (hadron != 5) & (hadron != 4)
     masks = {
         "b": (hadron == 5) & ~two_b,
         "bb": (hadron == 5) & two_b,
         "c": hadron == 4,
-        "uds": light & (parton >= 1) & (parton <= 3),
-        "g": light & (parton == 21),
     }
+    if "Jet_partonFlavour" in chunk.branches:
+        parton = np.abs(chunk["Jet_partonFlavour"].values.astype(np.int64))
+        masks |= {"uds": light & (parton >= 1) & (parton <= 3), "g": light & (parton == 21)}
+    else:
+        masks["light"] = light
     counts = {name: int(mask.sum()) for name, mask in masks.items()}
     return {**counts, "undefined": len(hadron) - sum(counts.values())}
 

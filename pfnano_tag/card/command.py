@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -129,7 +130,8 @@ def _waive_other_options(parser: argparse.ArgumentParser) -> None:
 def exit_code_of(step: Callable[[], int | None], verbose: bool = False) -> int:
     """Run a step with logging set up; turn the named errors into messages and exit codes.
 
-    A bug keeps its traceback and leaves through Python's own exit code 1.
+    A bug keeps its traceback and leaves through Python's own exit code 1. A reader that has seen enough of the output
+    (`| head`) ends the command without a word.
     """
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
@@ -144,6 +146,9 @@ def exit_code_of(step: Callable[[], int | None], verbose: bool = False) -> int:
     except Incomplete as error:
         print(f"incomplete: {error}", file=sys.stderr)
         return EXIT_INCOMPLETE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at exit
+        return EXIT_COMPLETE
 
 
 def card_of(options: argparse.Namespace) -> Card | None:
