@@ -18,7 +18,8 @@ class Dataset(Section):
     """Name of the dataset; part of the hash that splits its events."""
 
     files: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Files, globs, `.txt` lists or `root://` addresses; `{study.folder}` stands for the study's folder."""
+    """Files, globs, `.txt` lists or `root://` addresses; replicas of a file with ` | ` between them;
+    `{study.folder}` stands for the study's folder."""
 
     kind: Literal["mc", "data"]
     """Simulation (`mc`) or collision data (`data`)."""

@@ -23,7 +23,7 @@ def replicas_of(file: str) -> list[str]:
     FileError
         When a place is an address of a protocol that can't be read.
     """
-    places = [place for place in (part.strip() for part in file.split(REPLICAS)) if place]
+    places = [place for place in (part.strip() for part in file.split(REPLICAS)) if place] or [file]
     for place in places:
         scheme, sign, _ = place.partition("://")
         if sign and scheme not in SCHEMES:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pfnano_tag import __version__
 from pfnano_tag.card.card import BOUND_SECTIONS, Card
 from pfnano_tag.card.datasets import Role
-from pfnano_tag.card.files import expand_files
+from pfnano_tag.card.files import expand_files, replicas_of
 from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import DataError, FileError, StudyError
 
@@ -70,7 +70,7 @@ def model_folder(card: Card, model: str) -> Path:
 
 def analysis_path(card: Card, dataset: str, file: str) -> Path:
     """Return where the data/MC job of one file leaves its histograms by default."""
-    return card.folder / "analysis" / dataset / f"{Path(file).stem}.root"
+    return card.folder / "analysis" / dataset / f"{Path(replicas_of(file)[0]).stem}.root"
 
 
 def check_own_place(card: Card, dataset: str, file: str) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pfnano_tag.card.files import replicas_of
 from pfnano_tag.errors import OutputError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -76,7 +77,7 @@ def check_output(output: str | Path, inputs: list[str]) -> None:
     target = Path(output)
     if target.is_dir():
         raise OutputError(f"{output}: is a folder; name the file to write")
-    for source in inputs:
+    for source in (place for one in inputs for place in replicas_of(one)):
         if "://" not in source and target.resolve() == Path(source).resolve():
             raise OutputError(f"{output}: the output is also an input; choose another name")
 

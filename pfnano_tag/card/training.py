@@ -18,6 +18,9 @@ class Training(Section):
     batch_size: Annotated[int, Field(ge=1)] = 512
     """Jets per batch."""
 
+    buffer: Annotated[int, Field(ge=1)] = 200_000
+    """Jets that are shuffled at a time; where all jets fit, each epoch is one permutation. At least two batches."""
+
     optimizer: Literal["adamw", "adam", "radam"] = "adamw"
     """Optimiser of torch."""
 

@@ -80,11 +80,10 @@ def _clipped(values: NDArray[np.float32], feature: Feature) -> tuple[bool, NDArr
     lowest, highest = float(values.min()), float(values.max())  # NaN goes through, and fails all comparisons
     low = -np.inf if feature.low is None else feature.low
     high = np.inf if feature.high is None else feature.high
+    sound = lowest >= -HUGE and highest <= HUGE
     if lowest >= low and highest <= high:
-        clipped = values
-    else:
-        clipped = np.clip(values, np.float32(low), np.float32(high))
-    return lowest >= -HUGE and highest <= HUGE, clipped
+        return sound, values
+    return sound, np.clip(values, np.float32(low), np.float32(high))
 
 
 def _stored_placeholder(values: NDArray[np.float32], feature: Feature) -> NDArray[np.bool_] | None:

@@ -1,8 +1,8 @@
 """Charged and neutral candidates of jets: order, features.
 
-What the file holds in single precision stays so; differences of directions, nearness to vertices and exact keys of the
-order are made in double precision. Features agree with double precision throughout to 1e-6 of their scale (of the
-momentum for its components).
+What the file holds in single precision is worked on in single precision, by formulas in which nothing cancels:
+features agree with double precision to 1e-6 of their scale (the momentum, for its components). Impact parameters and
+distances that a file lacks (`JetPFCands_btag*`) are made in double precision.
 """
 
 from __future__ import annotations
@@ -65,15 +65,14 @@ def read(links: Linked, group: str, features: Sequence[Feature], status: Mapping
     cap : int
         Constituents kept per jet.
     """
-    counts = links.count(group == "charged")
-    offsets = offsets_of(np.minimum(counts, cap))
+    offsets = offsets_of(np.minimum(links.count(group == "charged"), cap))
     size = int(offsets[-1])
     values = [(f, np.empty(size, dtype=np.float32)) for f in features]
     vector = {name: np.empty(size, dtype=np.float32) for name in VECTOR}
     absent = {name: np.empty(size, dtype=np.bool_) for name in ("vertex", "track")}
     makers = _CHARGED if group == "charged" else _NEUTRAL
     for block in links.blocks:
-        found = in_order(block, group, counts[block.first : block.last], cap)
+        found = in_order(block, group, cap)
         part = slice(int(offsets[block.first]), int(offsets[block.last]))
         for feature, column in values:
             column[part] = _values(feature, found, makers, status[feature.id])
@@ -84,7 +83,7 @@ def read(links: Linked, group: str, features: Sequence[Feature], status: Mapping
     return Content([*values], vector, offsets, absent)
 
 
-def in_order(block: Block, group: str, counts: Index, cap: int) -> Candidates:
+def in_order(block: Block, group: str, cap: int) -> Candidates:
     """Return the candidates of one group, at most so many of each jet, in order.
 
     Charged: by falling significance (0 without a track), then nearness to a vertex, then pT. Neutral: by nearness,
@@ -96,8 +95,6 @@ def in_order(block: Block, group: str, counts: Index, cap: int) -> Candidates:
         Candidates of some jets.
     group : str
         `charged` or `neutral`.
-    counts : ndarray of int64 [jets of the block]
-        Candidates of that group.
     cap : int
         Constituents kept per jet.
     """
@@ -105,7 +102,7 @@ def in_order(block: Block, group: str, counts: Index, cap: int) -> Candidates:
 
     def exact(rows: Index) -> list[Array]:
         tied = found.take(rows)
-        keys = [tied.nearest_vertex, -tied.pt_fraction]
+        keys: list[Array] = [tied.nearest_vertex, -tied.pt_fraction]
         if group == "charged":
             significance = tied.sip2d.astype(np.float64) / tied.d0_error
             keys.insert(0, -np.where(tied.has_track, significance, 0.0))
@@ -113,8 +110,8 @@ def in_order(block: Block, group: str, counts: Index, cap: int) -> Candidates:
 
     coarse = _falling_significance(found) if group == "charged" else _rising_nearness(found)
     order = order_in_lists(found.jet - block.first, block.last - block.first, coarse, exact)
-    if counts.max(initial=0) > cap:
-        order = order[rank_in_list(offsets_of(counts)) < cap]
+    if block.counts[group].max(initial=0) > cap:
+        order = order[rank_in_list(offsets_of(block.counts[group])) < cap]
     return found.take(order)
 
 
@@ -127,7 +124,7 @@ def _falling_significance(found: Candidates) -> Array:
 
 def _rising_nearness(found: Candidates) -> Array:
     """Distance below 0.4; for all others, which have that in common, more than 1 and rising with falling pT."""
-    fraction, nearest = found.pt_fraction.astype(np.float32), found.nearest_vertex
+    fraction, nearest = found.pt_fraction, found.nearest_vertex
     near = np.flatnonzero(nearest < NEAREST_VERTEX)
     key = 1 + 1 / np.maximum(fraction, 0)
     key[near] = nearest.take(near)
@@ -179,12 +176,12 @@ class Candidates:
     @cached_property
     def eta(self) -> Array:
         """Pseudorapidity."""
-        return self.branch("PFCands_eta")
+        return self.block.eta.take(self.rows)
 
     @cached_property
     def phi(self) -> Array:
         """Azimuth."""
-        return self.branch("PFCands_phi")
+        return self.block.phi.take(self.rows)
 
     @cached_property
     def d0(self) -> Array:
@@ -204,17 +201,17 @@ class Candidates:
         return self.d0_error > 0
 
     @cached_property
-    def delta_eta(self) -> NDArray[np.float32]:
+    def delta_eta(self) -> Array:
         """Pseudorapidity relative to the jet."""
         return self.block.delta_eta.take(self.rows)
 
     @cached_property
-    def delta_phi(self) -> NDArray[np.float32]:
+    def delta_phi(self) -> Array:
         """Azimuth relative to the jet."""
         return self.block.delta_phi.take(self.rows)
 
     @cached_property
-    def delta_r(self) -> NDArray[np.float32]:
+    def delta_r(self) -> Array:
         """Distance to the jet."""
         return self.block.delta_r.take(self.rows)
 
@@ -247,6 +244,21 @@ class Candidates:
     def sip2d(self) -> Array:
         """Signed transverse impact parameter [cm]."""
         return tracks.signed_ip2d(self.d0, self.delta_phi)
+
+    @cached_property
+    def line(self) -> tuple[Array, Array, Array, Array]:
+        """d0, dz [cm], eta and phi of the track in double precision."""
+        return (
+            self.branch64("PFCands_d0"),
+            self.branch64("PFCands_dz"),
+            self.eta.astype(float),
+            self.phi.astype(float),
+        )
+
+    @cached_property
+    def sip3d(self) -> Array:
+        """Signed three-dimensional impact parameter [cm]."""
+        return tracks.signed_ip3d(*self.line, self.jet_axis)
 
     @cached_property
     def jet_axis(self) -> Array:
@@ -285,18 +297,9 @@ def _values(feature: Feature, found: Candidates, makers: Mapping[str, Maker], st
     return values
 
 
-def _sip3d(c: Candidates) -> Array:
-    return tracks.signed_ip3d(*_line(c), c.jet_axis)
-
-
 def _sip3d_significance(c: Candidates) -> Array:
-    d0, dz, eta, _ = _line(c)
-    return _sip3d(c) / tracks.ip3d_error(d0, c.branch64("PFCands_d0Err"), dz, c.branch64("PFCands_dzErr"), eta)
-
-
-def _line(c: Candidates) -> tuple[Array, Array, Array, Array]:
-    """d0, dz, eta, phi in double precision."""
-    return tuple(c.branch64(f"PFCands_{name}") for name in ("d0", "dz", "eta", "phi"))  # type: ignore[return-value]
+    d0, dz, eta, _ = c.line
+    return c.sip3d / tracks.ip3d_error(d0, c.branch64("PFCands_d0Err"), dz, c.branch64("PFCands_dzErr"), eta)
 
 
 _COMMON: dict[str, Maker] = {
@@ -314,9 +317,9 @@ _CHARGED: dict[str, Maker] = {
     "trackPParRatio": lambda c: 1 - c.opening,
     "trackSip2dVal": lambda c: c.sip2d,
     "trackSip2dSig": lambda c: c.sip2d_significance,
-    "trackSip3dVal": _sip3d,
+    "trackSip3dVal": lambda c: c.sip3d,
     "trackSip3dSig": _sip3d_significance,
-    "trackJetDistVal": lambda c: tracks.jet_distance(*_line(c), c.jet_axis),
+    "trackJetDistVal": lambda c: tracks.jet_distance(*c.line, c.jet_axis),
 }
 _NEUTRAL: dict[str, Maker] = {
     **_COMMON,

@@ -6,6 +6,7 @@ Offsets have one entry more than there are lists; list i holds rows offsets[i] t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ def blocks(offsets: Index, rows: int) -> list[tuple[int, int]]:
         return []
     cuts = np.searchsorted(offsets, np.arange(rows, offsets[-1], rows), side="left")
     edges = np.unique(np.concatenate([[0], cuts, [lists]])).tolist()
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def pairs_within(left: Index, right: Index) -> tuple[Index, Index, Index]:
@@ -153,12 +154,11 @@ def outside_lists(index: NDArray[np.signedinteger], counts: Index) -> Index | No
 
 def wrapped(angle: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return angles brought into [-pi, pi); those that are there already stay as they are."""
-    result = np.array(angle, dtype=np.result_type(angle, 1.0))
-    outside = ~((result >= -np.pi) & (result < np.pi))
-    if outside.any():
-        far = result[outside]
-        turns = np.floor((far + np.pi) / (2 * np.pi))
-        result[outside] = np.maximum(far - 2 * np.pi * turns, -np.pi)  # rounding may count a turn too many
+    result = np.asarray(angle - 2 * np.pi * np.rint(angle * (0.5 / np.pi)))
+    # Rounding leaves what is next to the ends on either side of them.
+    above, below = result >= np.pi, result < -np.pi
+    if above.any() or below.any():
+        result = np.maximum(result + 2 * np.pi * (below * 1.0 - above * 1.0), -np.pi)
     return result
 
 

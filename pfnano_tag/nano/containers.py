@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
@@ -20,9 +20,11 @@ from uproot.interpretation.jagged import AsJagged
 from uproot.interpretation.numerical import AsDtype
 
 from pfnano_tag.errors import FileError
+from pfnano_tag.nano.baskets import BasketList, baskets_of, read_column
 from pfnano_tag.nano.columns import Jagged
 
 Column = Jagged | NDArray[Any]
+Spread = Callable[..., Iterable[Any]]
 
 
 class TransferError(OSError):
@@ -153,13 +155,16 @@ class TreeContainer(Container):
         Of the tree.
     tree : uproot.TTree
         The tree.
+    spread : callable
+        `map` over columns, in threads or not.
     """
 
     kind = "TTree"
 
-    def __init__(self, owner: Owner, name: str, tree: Any) -> None:
+    def __init__(self, owner: Owner, name: str, tree: Any, spread: Spread = map) -> None:
         super().__init__(owner, name)
-        self._tree = tree
+        self._tree, self._spread = tree, spread
+        self._basket_lists: dict[str, BasketList | None] = {}
 
     @property
     def num_entries(self) -> int:
@@ -194,21 +199,42 @@ class TreeContainer(Container):
 
     def edges(self, names: Iterable[str]) -> list[int]:
         """Return the entries at which the baskets of all named branches end."""
-        common: set[int] | None = None
-        for branch in (self._branches[name] for name in names):
-            ends = {int(end) for end in branch.entry_offsets}
-            common = ends if common is None else common & ends
-        inside = sorted(end for end in common or () if 0 < end < self.num_entries)
-        return [*inside, self.num_entries]
+        different = {self._edges_of(name) for name in names}
+        common = set.intersection(*map(set, different)) if different else set()
+        return [*sorted(end for end in common if 0 < end < self.num_entries), self.num_entries]
+
+    def _edges_of(self, name: str) -> tuple[int, ...]:
+        baskets = self._baskets(name)
+        return tuple(map(int, self._branches[name].entry_offsets)) if baskets is None else baskets.edges
 
     def _read(self, names: list[str], start: int, stop: int) -> dict[str, Column]:
+        lists = [baskets for name in names if (baskets := self._baskets(name)) is not None]
+        fetch = self._tree.file.source.gather(
+            [baskets.ranges[index] for baskets in lists for index in baskets.overlapping(start, stop)]
+        )
+        columns = self._spread(lambda baskets: read_column(baskets, start, stop, fetch), lists)
+        found = {baskets.name: column for baskets, column in zip(lists, columns, strict=True) if column is not None}
+        unusual = [name for name in names if name not in found]
+        if unusual:
+            found.update(self._read_by_uproot(unusual, start, stop))
+        return {name: found[name] for name in names}
+
+    def _read_by_uproot(self, names: list[str], start: int, stop: int) -> dict[str, Column]:
+        """Read branches whose baskets we don't decode."""
         for name in names:
             interpretation = self._branches[name].interpretation
             numbers = interpretation.content if isinstance(interpretation, AsJagged) else interpretation
             if not isinstance(numbers, AsDtype):
                 raise self.refuse(name, f"branch of type {self.typename(name)}")
-        found = self._tree.arrays(names, entry_start=start, entry_stop=stop, library="ak", how=dict, array_cache=None)
-        return {name: flat(found[name]) for name in names}
+        arrays = self._tree.arrays(
+            names, entry_start=start, entry_stop=stop, library="ak", how=dict, array_cache=None
+        )
+        return {name: flat(arrays[name]) for name in names}
+
+    def _baskets(self, name: str) -> BasketList | None:
+        if name not in self._basket_lists:
+            self._basket_lists[name] = baskets_of(self._branches[name])
+        return self._basket_lists[name]
 
 
 def _compression(branch: Any) -> str:

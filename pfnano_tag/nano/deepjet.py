@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfnano_tag.nano.candidates import Content
-from pfnano_tag.nano.columns import Index, list_of_row, offsets_of
+from pfnano_tag.nano.columns import Index, Jagged, list_of_row, offsets_of
 from pfnano_tag.nano.layouts import Status
 from pfnano_tag.nano.reader import Chunk
 from pfnano_tag.nano.schema import Feature
+from pfnano_tag.nano.selection import aligned
 
 COUNTS = {"charged": "Jet_DeepJet_nCpfcand", "neutral": "Jet_DeepJet_nNpfcand", "sv": "Jet_DeepJet_nsv"}
 """Number of constituents of each jet, before truncation."""
@@ -57,9 +58,9 @@ def read(
     Raises
     ------
     BadChunk
-        When a number of constituents is negative.
+        When a number of constituents is negative, or branches have different lengths.
     """
-    count = chunk[COUNTS[group]].values[row].astype(np.int64)
+    count = aligned(chunk, COUNTS[group], chunk["Jet_pt"])[row].astype(np.int64)
     if (count < 0).any():
         raise chunk.bad(f"{COUNTS[group]} is {count.min()} for a jet; numbers of constituents can't be negative")
     offsets = offsets_of(np.minimum(count, cap))
@@ -80,6 +81,7 @@ def read(
 def _flat(chunk: Chunk, branches: Sequence[str], row: Index, filled: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return the filled slots of a feature, jet after jet."""
     padded = np.empty(filled.shape, dtype=np.float32)
+    jets: Jagged = chunk["Jet_pt"]
     for slot, name in enumerate(branches):
-        padded[:, slot] = chunk[name].values[row]
+        padded[:, slot] = aligned(chunk, name, jets)[row]
     return padded[filled]

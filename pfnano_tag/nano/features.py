@@ -19,7 +19,7 @@ from pfnano_tag.nano.jets import VECTOR, ConstituentTable, JetTable
 from pfnano_tag.nano.layouts import Contents, Status, require_inputs
 from pfnano_tag.nano.reader import Chunk
 from pfnano_tag.nano.schema import CHARGED, FEATURES, JET_VECTOR, NEUTRAL, SV_VECTOR, Feature, Group
-from pfnano_tag.nano.selection import SelectedJets
+from pfnano_tag.nano.selection import SelectedJets, aligned
 
 _ORDER: dict[str, tuple[str, ...]] = {"jet": (), "charged": CHARGED, "neutral": NEUTRAL, "sv": SV_VECTOR}
 """What the order of a group's constituents needs, also where all its features are dropped."""
@@ -224,7 +224,7 @@ def _jet_values(
         return np.full(len(row), feature.default, dtype=np.float32)
     if feature.name in counts:
         return counts[feature.name].astype(np.float32)
-    column = chunk[chunk.file.contents.branches_of(feature)[0]]
-    if isinstance(column, Jagged):
-        return column.values[row].astype(np.float32)
-    return column[event].astype(np.float32)
+    branch = chunk.file.contents.branches_of(feature)[0]
+    if isinstance(chunk[branch], Jagged):
+        return aligned(chunk, branch, chunk["Jet_pt"])[row].astype(np.float32)
+    return np.asarray(chunk[branch][event], dtype=np.float32)

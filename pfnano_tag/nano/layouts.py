@@ -111,7 +111,7 @@ def source_in(feature: Feature, layout: Layout) -> str:
     if layout == "nano":
         return feature.read[-1] if feature.group == "jet" and feature.read else "-"
     if layout == "jets":
-        return ntuple_branches()[feature.id] or "-"
+        return ntuple_branches().get(feature.id) or "-"
     if layout == "deepjet" and feature.group != "jet":
         extra = "Extra" if feature.name in ("etarel", "phirel") else ""
         return f"Jet_DeepJet{extra}_{feature.flat}_<i>"

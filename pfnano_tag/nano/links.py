@@ -14,7 +14,6 @@ from pfnano_tag.nano.columns import (
     Jagged,
     blocks,
     delta_phi,
-    list_of_row,
     offsets_of,
     outside_lists,
     rows_of_lists,
@@ -29,6 +28,9 @@ NEAREST_VERTEX = 0.4
 
 BLOCK = 1 << 16
 """Links that are worked on at once."""
+
+_STRAIGHT = 3.14
+"""Differences of azimuth below this are not around the corner."""
 
 _MARGIN = 1e-5
 """Room for rounding where vertices too far from a jet are left out."""
@@ -58,35 +60,35 @@ class Source:
         return self.checked[name]
 
     @cached_property
+    def jet_eta(self) -> NDArray[np.float32]:
+        """Pseudorapidity of the jets."""
+        return self.jets.eta.astype(np.float32)
+
+    @cached_property
+    def jet_phi(self) -> NDArray[np.float32]:
+        """Azimuth of the jets."""
+        return self.jets.phi.astype(np.float32)
+
+    @cached_property
     def jet_cosh(self) -> NDArray[np.float32]:
         """cosh(eta) of the jets."""
         return np.cosh(self.jets.eta).astype(np.float32)
 
     @cached_property
-    def jet_raw_pt(self) -> Array:
+    def jet_raw_pt(self) -> NDArray[np.float32]:
         """Transverse momentum of the uncorrected jets [GeV]."""
-        return self.jets.pt * self.jets.raw
+        return (self.jets.pt * self.jets.raw).astype(np.float32)
 
     @cached_property
     def jet_axis(self) -> Array:
         """Unit vectors of the jets, shape [3, jets]."""
         return tracks.direction(self.jets.eta, self.jets.phi)
 
-    def vertices_near(self, first: int, last: int, reach: float) -> tuple[Array, Array, Index]:
-        """Return directions of the vertices within reach of jets first to last - 1, and their offsets per jet."""
-        every: Jagged = self.chunk["SV_eta"]
-        jet_eta, jet_phi = self.jets.eta[first:last], self.jets.phi[first:last]
-        row, offsets = rows_of_lists(every.offsets, self.jets.event[first:last])
-        jet, eta = list_of_row(offsets), every.values.take(row).astype(np.float64)
-        eta_rel = eta - jet_eta.take(jet)
-        # A NaN is never out of reach: it goes through to the candidates.
-        near = np.flatnonzero(~(np.abs(eta_rel) > reach))
-        row, jet, eta, eta_rel = row.take(near), jet.take(near), eta.take(near), eta_rel.take(near)
-        phi = aligned(self.chunk, "SV_phi", every).take(row).astype(np.float64)
-        phi_rel = delta_phi(phi, jet_phi.take(jet))
-        near = np.flatnonzero(~(eta_rel * eta_rel + phi_rel * phi_rel > reach * reach))
-        counts = np.bincount(jet.take(near), minlength=last - first)
-        return eta.take(near), phi.take(near), offsets_of(counts)
+    @cached_property
+    def vertices(self) -> tuple[Array, Array, Index]:
+        """Directions of all secondary vertices, and their offsets by event."""
+        eta: Jagged = self.chunk["SV_eta"]
+        return eta.values, aligned(self.chunk, "SV_phi", eta), eta.offsets
 
 
 class Block:
@@ -100,6 +102,13 @@ class Block:
         Chosen jets first to last - 1.
     jet, link, candidate : ndarray of int64 [n]
         Chosen jet (rising), row of the link and of the candidate in the chunk.
+
+    Attributes
+    ----------
+    rows : dict of ndarray of int64
+        Which of the candidates are `charged`, which `neutral`.
+    counts : dict of ndarray of int64 [last - first]
+        How many of these each jet has.
     """
 
     def __init__(self, source: Source, first: int, last: int, jet: Index, link: Index, candidate: Index) -> None:
@@ -107,51 +116,76 @@ class Block:
         self.jet, self.link, self.candidate = jet, link, candidate
         charged = source.column("PFCands_charge").take(candidate) != 0
         self.rows = {"charged": np.flatnonzero(charged), "neutral": np.flatnonzero(~charged)}
-
-    def counts(self, group: str | None = None) -> Index:
-        """Return the number of candidates of each jet, of one group or of all."""
-        jet = self.jet if group is None else self.jet.take(self.rows[group])
-        return np.bincount(jet - self.first, minlength=self.last - self.first)
+        self.counts = {
+            group: np.bincount(jet.take(rows) - first, minlength=last - first) for group, rows in self.rows.items()
+        }
 
     @cached_property
-    def delta_eta(self) -> NDArray[np.float32]:
+    def eta(self) -> Array:
+        """Pseudorapidity."""
+        return self.source.column("PFCands_eta").take(self.candidate)
+
+    @cached_property
+    def phi(self) -> Array:
+        """Azimuth."""
+        return self.source.column("PFCands_phi").take(self.candidate)
+
+    @cached_property
+    def delta_eta(self) -> Array:
         """Pseudorapidity relative to the jet."""
-        eta = self.source.column("PFCands_eta").take(self.candidate)
-        return (eta - self.source.jets.eta.take(self.jet)).astype(np.float32)
+        return self.eta - self.source.jet_eta.take(self.jet)
 
     @cached_property
-    def delta_phi(self) -> NDArray[np.float32]:
+    def delta_phi(self) -> Array:
         """Azimuth relative to the jet."""
-        phi = self.source.column("PFCands_phi").take(self.candidate)
-        return delta_phi(phi, self.source.jets.phi.take(self.jet)).astype(np.float32)
+        return _delta_phi(self.phi, self.source.jet_phi.take(self.jet))
 
     @cached_property
-    def delta_r(self) -> NDArray[np.float32]:
+    def delta_r(self) -> Array:
         """Distance to the jet."""
-        return np.sqrt(self.delta_eta * self.delta_eta + self.delta_phi * self.delta_phi)
+        return _distance(self.delta_eta, self.delta_phi)
 
     @cached_property
     def nearest_vertex(self) -> Array:
-        """Distance to the nearest secondary vertex of the event, at most 0.4.
-
-        A vertex farther from the jet than 0.4 and the farthest candidate together can't be nearer than 0.4 to any.
-        """
-        nearest = np.full(len(self.jet), NEAREST_VERTEX)
+        """Distance to the nearest secondary vertex of the event, at most 0.4."""
+        nearest = np.full(len(self.jet), NEAREST_VERTEX, dtype=np.float32)
         if len(self.jet) == 0:
             return nearest
-        reach = NEAREST_VERTEX + float(self.delta_r.max()) + _MARGIN
-        sv_eta, sv_phi, near = self.source.vertices_near(self.first, self.last, reach)
-        every_eta, every_phi = self.source.column("PFCands_eta"), self.source.column("PFCands_phi")
-        vertices, candidates = np.diff(near), self.counts()
+        sv_eta, sv_phi, sv_offsets = self.source.vertices
+        event = self.source.jets.event[self.first : self.last]
+        jet_eta, jet_phi = (x[self.first : self.last] for x in (self.source.jet_eta, self.source.jet_phi))
+        first_vertex, vertices = sv_offsets[event], np.diff(sv_offsets)[event]
+        candidates = self.counts["charged"] + self.counts["neutral"]
         offsets = offsets_of(candidates)
-        for rank in range(int(vertices.max(initial=0))):  # the first vertex of each jet that has one, the second, ...
+        # A vertex farther from the jet than 0.4 and the farthest candidate together can't be nearer than 0.4 to any.
+        reach = NEAREST_VERTEX + float(self.delta_r.max()) + _MARGIN
+        for rank in range(int(vertices.max())):  # the first vertex of each event that has one, the second, ...
             jets = np.flatnonzero(vertices > rank)
+            vertex = first_vertex.take(jets) + rank
+            eta, phi = sv_eta.take(vertex), sv_phi.take(vertex)
+            distance = _distance(jet_eta.take(jets) - eta, _delta_phi(jet_phi.take(jets), phi))
+            near = np.flatnonzero(~(distance > reach))  # NaN is never out of reach: it goes on to the candidates
+            jets = jets.take(near)
             rows, _ = rows_of_lists(offsets, jets)
-            candidate, vertex, counts = self.candidate.take(rows), near[jets] + rank, candidates[jets]
-            eta = every_eta.take(candidate) - np.repeat(sv_eta[vertex], counts)
-            phi = delta_phi(every_phi.take(candidate), np.repeat(sv_phi[vertex], counts))
-            nearest[rows] = np.minimum(nearest.take(rows), np.sqrt(eta * eta + phi * phi))
+            counts = candidates.take(jets)
+            eta = self.eta.take(rows) - np.repeat(eta.take(near), counts)
+            phi = _delta_phi(self.phi.take(rows), np.repeat(phi.take(near), counts))
+            nearest[rows] = np.minimum(nearest.take(rows), _distance(eta, phi))
         return nearest
+
+
+def _distance(eta: Array, phi: Array) -> Array:
+    return np.asarray(np.sqrt(eta * eta + phi * phi))
+
+
+def _delta_phi(first: Array, second: Array) -> Array:
+    """Return first - second in [-pi, pi): exact also in single precision, where a whole turn would be rounded."""
+    difference = first - second
+    if len(difference) == 0 or (difference.min() > -_STRAIGHT and difference.max() < _STRAIGHT):
+        return difference
+    far = np.flatnonzero(~(np.abs(difference) < _STRAIGHT))
+    difference[far] = delta_phi(first.take(far).astype(np.float64), second.take(far).astype(np.float64))
+    return difference
 
 
 @dataclass(frozen=True)
@@ -168,7 +202,7 @@ class Linked:
 
     def count(self, charged: bool) -> NDArray[np.int64]:
         """Return the number of charged or neutral candidates of each jet, before any truncation."""
-        counts = [block.counts("charged" if charged else "neutral") for block in self.blocks]
+        counts = [block.counts["charged" if charged else "neutral"] for block in self.blocks]
         return np.concatenate([np.zeros(0, dtype=np.int64), *counts])
 
 
@@ -185,7 +219,6 @@ def linked(chunk: Chunk, jets: SelectedJets, candidate_pt: float) -> Linked:
         if len(chunk[name]) != len(chunk[like]):
             raise chunk.bad(f"{name} has {len(chunk[name])} entries, {like} has {len(chunk[like])}")
     source = Source(chunk, jets)
-    source.column("JetPFCands_pFCandsIdx")
     followed = [_follow(source, candidate_pt, events) for events in blocks(to_jet.offsets, BLOCK)]
     return Linked(tuple(followed))
 
@@ -195,7 +228,7 @@ def _follow(source: Source, candidate_pt: float, events: tuple[int, int]) -> Blo
     chunk, jets = source.chunk, source.jets
     link, jet, event = jets.linked(chunk, "JetPFCands_jetIdx", events)
     pt: Jagged = chunk["PFCands_pt"]
-    index = integers(chunk, "JetPFCands_pFCandsIdx", chunk["JetPFCands_pFCandsIdx"]).take(link)
+    index = integers(chunk, "JetPFCands_pFCandsIdx", chunk["JetPFCands_jetIdx"], link)
     outside = outside_lists(index, pt.counts.take(event))
     if outside is not None:
         where = int(outside[0])

@@ -8,7 +8,7 @@ Format: the RNTuple binary format specification 1.0 (ROOT, tree/ntuple/doc/Binar
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from uproot import const
 
 from pfnano_tag.nano.columns import Index, Jagged
-from pfnano_tag.nano.containers import Column, Container, Owner, most_common
+from pfnano_tag.nano.containers import Column, Container, Owner, Spread, most_common
 
 _ROLE = const.RNTupleFieldRole
 _ALGORITHMS = {1: "ZLIB", 2: "LZMA", 4: "LZ4", 5: "ZSTD"}
@@ -87,9 +87,13 @@ class NTupleContainer(Container):
 
     kind = "RNTuple"
 
-    def __init__(self, owner: Owner, name: str, ntuple: Any, spread: Callable[..., Iterable[Any]] = map) -> None:
+    def __init__(self, owner: Owner, name: str, ntuple: Any, spread: Spread = map) -> None:
         super().__init__(owner, name)
         self._ntuple, self._spread = ntuple, spread
+        for group in ntuple.footer.cluster_group_records:  # uproot checks header and footer, these it doesn't
+            link = group.page_list_link
+            envelope = ntuple.read_locator(link.locator, link.env_uncomp_size)[0].raw_data.tobytes()
+            _check(envelope[:-_CHECKSUM], envelope[-_CHECKSUM:], "list of pages")
 
     @cached_property
     def num_entries(self) -> int:
@@ -217,10 +221,10 @@ class NTupleContainer(Container):
         return values
 
 
-def _check(content: bytes, checksum: bytes) -> None:
-    """Raise `ValueError` where a page is not what was written."""
+def _check(content: bytes, checksum: bytes, what: str = "page") -> None:
+    """Raise `ValueError` where bytes are not what was written."""
     if checksum and xxhash.xxh3_64_intdigest(content) != int.from_bytes(checksum, "little"):
-        raise ValueError("the checksum of a page does not fit its bytes")
+        raise ValueError(f"the checksum of a {what} does not fit its bytes")
 
 
 def fields_of(ntuple: Any) -> dict[str, Field]:

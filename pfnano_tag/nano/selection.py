@@ -62,9 +62,7 @@ class SelectedJets:
             raw = np.ones(len(row))
         return cls(row, list_of_row(every.offsets)[row], every.offsets, position, pt, eta, phi, mass, raw)
 
-    def linked(
-        self, chunk: Chunk, branch: str, events: tuple[int, int] | None = None
-    ) -> tuple[Index, Index, Index]:
+    def linked(self, chunk: Chunk, branch: str, events: tuple[int, int] | None = None) -> tuple[Index, Index, Index]:
         """Follow links to jets.
 
         Parameters
@@ -93,7 +91,7 @@ class SelectedJets:
         links: Jagged = chunk[branch]
         first, last = events if events is not None else (0, len(links))
         offsets = links.offsets[first : last + 1]
-        index = integers(chunk, branch, links)[offsets[0] : offsets[-1]]
+        index = integers(chunk, branch, links, slice(int(offsets[0]), int(offsets[-1])))
         event = np.repeat(np.arange(first, last), np.diff(offsets))
         counts = np.diff(self.offsets)
         outside = outside_lists(index, counts.take(event))
@@ -141,14 +139,22 @@ def aligned(chunk: Chunk, branch: str, like: Jagged) -> NDArray[Any]:
     return column.values
 
 
-def integers(chunk: Chunk, branch: str, column: Jagged) -> NDArray[np.signedinteger]:
-    """Return an index of any integer type in a signed type; unsigned types would wrap around in arithmetic.
+def integers(chunk: Chunk, branch: str, like: Jagged, rows: slice | Index) -> NDArray[np.signedinteger]:
+    """Return rows of an index of any integer type, signed; unsigned types would wrap around in arithmetic.
+
+    Parameters
+    ----------
+    chunk, branch, like
+        As for `aligned`.
+    rows : slice or ndarray of int64
+        Which rows of the content.
 
     Raises
     ------
     BadChunk
-        When the branch holds no integers.
+        When the branch holds no integers, or another number of values than its collection.
     """
-    if column.values.dtype.kind not in "iu":
-        raise chunk.bad(f"{branch} holds {column.values.dtype}, expected integers: it is an index")
-    return column.values if column.values.dtype.kind == "i" else column.values.astype(np.int64)
+    values = aligned(chunk, branch, like)[rows]
+    if values.dtype.kind not in "iu":
+        raise chunk.bad(f"{branch} holds {values.dtype}, expected integers: it is an index")
+    return values if values.dtype.kind == "i" else values.astype(np.int64)

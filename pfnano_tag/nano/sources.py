@@ -15,14 +15,11 @@ from uproot.source.chunk import Source
 
 from pfnano_tag.card.files import REPLICAS, replicas_of
 from pfnano_tag.card.resources import Remote
-from pfnano_tag.errors import FileError
+from pfnano_tag.errors import FileError, UserError
 from pfnano_tag.nano import xrootd
 from pfnano_tag.nano.containers import Column, Container, TransferError, TreeContainer
 from pfnano_tag.nano.local import LocalSource
 from pfnano_tag.nano.ntuples import NTupleContainer
-
-DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, AssertionError, uproot.DeserializationError)
-"""What uproot raises on bytes that make no sense."""
 
 
 def first_line(error: Exception) -> str:
@@ -93,6 +90,7 @@ class RootFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
+        self._containers: dict[str, Container] = {}
         self._directory = self._opened(replicas_of(self.path))
         self._source = self._directory.file.source
         self.is_remote = isinstance(self._source, xrootd.RemoteSource)
@@ -108,7 +106,9 @@ class RootFile:
                 failures.append(f"{place}: no such file")
             except TransferError as error:
                 failures.append(str(error))
-            except DAMAGED as error:
+            except (MemoryError, UserError):
+                raise
+            except Exception as error:  # damaged bytes can raise anything
                 what = "can't be opened as a ROOT file (damaged, truncated or another format)"
                 failures.append(f"{place}: {what}: {first_line(error)}")
         raise FileError("; ".join(failures))
@@ -134,7 +134,7 @@ class RootFile:
         return {name: kind for name, (_, kind) in found.items()}
 
     def container(self, name: str) -> Container:
-        """Return a TTree or an RNTuple.
+        """Return a TTree or an RNTuple; its header is read once.
 
         Raises
         ------
@@ -145,23 +145,45 @@ class RootFile:
         """
         if name not in self.keys:
             raise KeyError(name)
+        if name not in self._containers:
+            self._containers[name] = self._described(name)
+        return self._containers[name]
+
+    def _described(self, name: str) -> Container:
+        """Read the header of a TTree or an RNTuple, with a clear word when that fails."""
         try:
-            found = self._directory[name]
-            if isinstance(found, RNTuple):
-                ntuple = NTupleContainer(self, name, found, _decompression.map)
-                _ = ntuple.names, ntuple.num_entries  # the schema is read now: an error here is one of the file
-                return ntuple
+            try:
+                found = self._made(name)
+            except (MemoryError, TransferError, NotImplementedError):
+                raise
+            except Exception:
+                if not self.is_remote:
+                    raise
+                found = self._made(name)  # the bytes may have been damaged on their way
         except NotImplementedError as error:
             raise FileError(f"{self.path}: '{name}' is of a kind that can't be read: {first_line(error)}") from error
         except TransferError as error:
             raise FileError(f"{self.path}: '{name}' can't be read: {error}") from error
-        except DAMAGED as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # damaged bytes can raise anything
             raise FileError(
                 f"{self.path}: '{name}' can't be read (file damaged or truncated): {first_line(error)}"
             ) from error
-        if not isinstance(found, uproot.TTree):
+        if found is None:
             raise FileError(f"{self.path}: '{name}' is a {self.keys[name]}, expected a TTree or an RNTuple")
-        return TreeContainer(self, name, found)
+        return found
+
+    def _made(self, name: str) -> Container | None:
+        """Return a TTree or an RNTuple; None where the name stands for something else."""
+        found = self._directory[name]
+        if isinstance(found, uproot.TTree):
+            return TreeContainer(self, name, found, _decompression.map)
+        if not isinstance(found, RNTuple):
+            return None
+        ntuple = NTupleContainer(self, name, found, _decompression.map)
+        _ = ntuple.names, ntuple.num_entries  # uproot reads the schema late: here an error is one of the file
+        return ntuple
 
     def arrays_of(self, tree: str, names: Iterable[str]) -> dict[str, Column]:
         """Read columns of a small tree, as `Runs`, as a whole.

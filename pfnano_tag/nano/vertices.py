@@ -11,9 +11,10 @@ from pfnano_tag.nano.bounds import four_vector
 from pfnano_tag.nano.candidates import Content
 from pfnano_tag.nano.columns import Index, Jagged, delta_phi, offsets_of, rank_in_list
 from pfnano_tag.nano.layouts import Status
+from pfnano_tag.nano.ordering import order_in_lists
 from pfnano_tag.nano.reader import Chunk
 from pfnano_tag.nano.schema import Feature
-from pfnano_tag.nano.selection import SelectedJets
+from pfnano_tag.nano.selection import SelectedJets, aligned, integers
 
 Array = NDArray[np.floating]
 
@@ -51,33 +52,52 @@ def read(
         When an index points outside its event.
     """
     link, jet, event = jets.linked(chunk, "JetSVs_jetIdx")
-    key = -chunk["JetSVs_dxysig"].values[link].astype(np.float64)
-    order = np.lexsort([np.where(np.isfinite(key), key, np.inf), jet])
+    if not (jet[1:] >= jet[:-1]).all():
+        rows = np.argsort(jet, kind="stable")
+        link, jet, event = link[rows], jet[rows], event[rows]
+    columns = _Columns(chunk, link)
+    key = -columns["dxysig"].astype(np.float64)
+    order = order_in_lists(jet, len(jets), key, lambda rows: [key[rows]])
     all_offsets = offsets_of(np.bincount(jet, minlength=len(jets)))
     kept = order[rank_in_list(all_offsets) < cap]
-    link, jet, event = link[kept], jet[kept], event[kept]
-    eta_rel, phi_rel = _relative_direction(chunk, jets, link, jet, event)
+    columns, jet, event = _Columns(chunk, link[kept]), jet[kept], event[kept]
+    eta_rel, phi_rel = _relative_direction(columns, jets, jet, event)
     derived = {"etarel": np.abs(eta_rel) - 0.5, "phirel": np.abs(phi_rel) - 0.5}
-    values = [(f, _values(f, chunk, jets, link, jet, derived, status[f.id])) for f in features]
+    values = [(f, _values(f, columns, jets, jet, derived, status[f.id])) for f in features]
     offsets = offsets_of(np.minimum(np.diff(all_offsets), cap))
-    vector = _vector(chunk, jets, link, jet, eta_rel, phi_rel)
-    return Content(values, vector, offsets, {})
+    return Content(values, _vector(columns, jets, jet, eta_rel, phi_rel), offsets, {})
+
+
+class _Columns:
+    """Branches of JetSVs for chosen links, checked to be as long as their collection."""
+
+    def __init__(self, chunk: Chunk, link: Index) -> None:
+        self.chunk, self.link = chunk, link
+
+    def __len__(self) -> int:
+        return len(self.link)
+
+    def __getitem__(self, name: str) -> Array:
+        return aligned(self.chunk, f"JetSVs_{name}", self.chunk["JetSVs_jetIdx"])[self.link]
+
+    def double(self, name: str, rows: Index | None = None) -> Array:
+        """Return a branch in double precision, of some of the links."""
+        return (self[name] if rows is None else self[name][rows]).astype(np.float64)
 
 
 def _values(
     feature: Feature,
-    chunk: Chunk,
+    columns: _Columns,
     jets: SelectedJets,
-    link: Index,
     jet: Index,
     derived: Mapping[str, Array],
     status: Status,
 ) -> Array:
     if status == "missing":
-        return np.full(len(link), feature.default)
+        return np.full(len(columns), feature.default)
     if feature.name in derived:
         return derived[feature.name]
-    values: Array = chunk[feature.read[-1]].values[link]
+    values = columns[feature.read[-1].removeprefix("JetSVs_")]
     if feature.name == "enratio":
         # PFNano divides by the corrected jet's energy, DeepJet by the uncorrected one's.
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -85,51 +105,50 @@ def _values(
     return values
 
 
-def _relative_direction(
-    chunk: Chunk, jets: SelectedJets, link: Index, jet: Index, event: Index
-) -> tuple[Array, Array]:
+def _relative_direction(columns: _Columns, jets: SelectedJets, jet: Index, event: Index) -> tuple[Array, Array]:
     """Return signed eta(SV) - eta(jet) and phi(SV) - phi(jet).
 
     From SV_eta and SV_phi where the vertex is in NanoAOD's table (sVIdx >= 0). Elsewhere
     abs(deta) = sqrt(dR^2 - dphi^2), and its sign is the one that fits the vertex's energy better (right in 97 % of
     the vertices of a 2017 file that have both).
     """
-    index = chunk["JetSVs_sVIdx"].values[link].astype(np.int64)
+    chunk = columns.chunk
+    index = integers(chunk, "JetSVs_sVIdx", chunk["JetSVs_jetIdx"], columns.link)
     sv_eta: Jagged = chunk["SV_eta"]
-    if (index >= sv_eta.counts[event]).any() or (index < -1).any():
-        where = int(np.flatnonzero((index >= sv_eta.counts[event]) | (index < -1))[0])
+    outside = (index >= sv_eta.counts[event]) | (index < -1)
+    if outside.any():
+        where = int(np.flatnonzero(outside)[0])
         raise chunk.bad(
             f"JetSVs_sVIdx is {index[where]} in entry {chunk.start + event[where]}, "
             f"which has {sv_eta.counts[event[where]]} secondary vertices"
         )
-    eta_rel, phi_rel = _direction_from_energy(chunk, jets, link, jet)
-    known = index >= 0
+    eta_rel, phi_rel = np.empty(len(index)), np.empty(len(index))
+    known, unknown = np.flatnonzero(index >= 0), np.flatnonzero(index < 0)
     row = (sv_eta.offsets[event] + index)[known]
     eta_rel[known] = sv_eta.values[row] - jets.eta[jet[known]]
-    phi_rel[known] = delta_phi(chunk["SV_phi"].values[row].astype(np.float64), jets.phi[jet[known]])
+    sv_phi = aligned(chunk, "SV_phi", sv_eta)[row].astype(np.float64)
+    phi_rel[known] = delta_phi(sv_phi, jets.phi[jet[known]])
+    eta_rel[unknown], phi_rel[unknown] = _direction_from_energy(columns, unknown, jets, jet[unknown])
     return eta_rel, phi_rel
 
 
-def _direction_from_energy(chunk: Chunk, jets: SelectedJets, link: Index, jet: Index) -> tuple[Array, Array]:
-    def column(name: str) -> Array:
-        return chunk[f"JetSVs_{name}"].values[link].astype(np.float64)
-
-    phi_rel, distance = column("phirel"), column("deltaR") + STORED_SHIFT
+def _direction_from_energy(columns: _Columns, rows: Index, jets: SelectedJets, jet: Index) -> tuple[Array, Array]:
+    phi_rel, distance = columns.double("phirel", rows), columns.double("deltaR", rows) + STORED_SHIFT
     size = np.sqrt(np.clip(distance**2 - phi_rel**2, 0, None))
-    jet_energy = np.sqrt((jets.pt * np.cosh(jets.eta)) ** 2 + jets.mass**2)[jet]
-    momentum = np.sqrt(np.clip((column("enration") * jet_energy) ** 2 - column("mass") ** 2, 0, None))
+    eta = jets.eta[jet]
+    jet_energy = np.sqrt((jets.pt[jet] * np.cosh(eta)) ** 2 + jets.mass[jet] ** 2)
+    energy = columns.double("enration", rows) * jet_energy
+    momentum = np.sqrt(np.clip(energy**2 - columns.double("mass", rows) ** 2, 0, None))
     with np.errstate(divide="ignore", invalid="ignore"):
-        cosh = momentum / column("pt")
-    above = np.abs(np.cosh(jets.eta[jet] + size) - cosh)
-    below = np.abs(np.cosh(jets.eta[jet] - size) - cosh)
+        cosh = momentum / columns.double("pt", rows)
+    above, below = np.abs(np.cosh(eta + size) - cosh), np.abs(np.cosh(eta - size) - cosh)
     return np.where(below < above, -size, size), phi_rel
 
 
 def _vector(
-    chunk: Chunk, jets: SelectedJets, link: Index, jet: Index, eta_rel: Array, phi_rel: Array
+    columns: _Columns, jets: SelectedJets, jet: Index, eta_rel: Array, phi_rel: Array
 ) -> dict[str, NDArray[np.float32]]:
-    pt = chunk["JetSVs_pt"].values[link].astype(np.float64)
-    mass = chunk["JetSVs_mass"].values[link].astype(np.float64)
+    pt, mass = columns.double("pt"), columns.double("mass")
     eta, phi = jets.eta[jet] + eta_rel, jets.phi[jet] + phi_rel
     pz = pt * np.sinh(eta)
     return four_vector(pt * np.cos(phi), pt * np.sin(phi), pz, np.sqrt(pt**2 + pz**2 + mass**2))

@@ -51,6 +51,13 @@ _EXPIRED = {103, 206}
 @dataclass
 class _Settings:
     remote: Remote = field(default_factory=Remote)
+    is_ready: bool = False
+    stated: int | None = None
+
+    @property
+    def timeout(self) -> int:
+        """Time for an answer [s]: the environment's, where somebody has set it, else the card's."""
+        return ceil(self.remote.timeout) if self.stated is None else self.stated
 
 
 _settings = _Settings()
@@ -77,18 +84,9 @@ def _client() -> Any:
     MissingExtra
         When it is not installed.
     """
-    seconds = str(ceil(_settings.remote.timeout))
-    ours = {
-        "XRD_RUNFORKHANDLER": "1",
-        "XRD_TIMEOUTRESOLUTION": "1",
-        "XRD_CONNECTIONWINDOW": str(min(5, ceil(_settings.remote.timeout))),
-        "XRD_CONNECTIONRETRY": "1",
-        "XRD_STREAMERRORWINDOW": "0",  # a server that comes back is tried at once
-        "XRD_REQUESTTIMEOUT": seconds,
-        "XRD_STREAMTIMEOUT": seconds,
-    }
-    for name, value in ours.items():
-        os.environ.setdefault(name, value)
+    if not _settings.is_ready:
+        _prepare_environment()
+        _settings.is_ready = True
     try:
         from XRootD import client
     except ImportError as error:
@@ -98,13 +96,31 @@ def _client() -> Any:
     return client
 
 
+def _prepare_environment() -> None:
+    """Set the client's time-outs that nobody has set."""
+    stated = os.environ.get("XRD_REQUESTTIMEOUT", "")
+    _settings.stated = int(stated) if stated.isdigit() and int(stated) else None
+    seconds = str(_settings.timeout)
+    ours = {
+        "XRD_RUNFORKHANDLER": "1",
+        "XRD_TIMEOUTRESOLUTION": "1",
+        "XRD_CONNECTIONWINDOW": str(min(5, _settings.timeout)),
+        "XRD_CONNECTIONRETRY": "1",
+        "XRD_STREAMERRORWINDOW": "0",  # a server that comes back is tried at once
+        "XRD_REQUESTTIMEOUT": seconds,
+        "XRD_STREAMTIMEOUT": seconds,
+    }
+    for name, value in ours.items():
+        os.environ.setdefault(name, value)
+
+
 class _Connection:
     """One file on one server."""
 
     def __init__(self, address: str) -> None:
         self.address = address
         client = _client()
-        self._timeout = ceil(_settings.remote.timeout)
+        self._timeout = _settings.timeout
         self._file = client.File()
         self._vectors = True
         self._answer(self._file.open(address, timeout=self._timeout))
@@ -136,6 +152,8 @@ class _Connection:
             )
             if not (status.code == _ERROR_RESPONSE and int(status.errno) in _NO_VECTORS):
                 self._answer((status, found))
+                if [part.offset for part in found.chunks] != [start for start, _ in ranges]:
+                    raise _Failed("the server sent other bytes than those asked for")
                 return [_whole(part.buffer, ends) for part, ends in zip(found.chunks, ranges, strict=True)]
             self._vectors = False
         return [self._one(ends) for ends in ranges]
@@ -245,19 +263,15 @@ class RemoteSource(Source):
     def _fetched(self, ranges: list[Range]) -> list[bytes]:
         """Read byte ranges of any size, in requests that servers take."""
         pieces = [
-            (start, min(start + _LARGEST_RANGE, stop))
-            for first, stop in ranges
-            for start in range(first, max(stop, first + 1), _LARGEST_RANGE)
+            (at, min(at + _LARGEST_RANGE, stop))
+            for start, stop in ranges
+            for at in range(start, stop, _LARGEST_RANGE)
         ]
         parts: list[bytes] = []
         for request in _requests(pieces):
             parts += self._deliver(lambda connection, request=request: connection.read(request))  # type: ignore[misc]
-        found, at = [], 0
-        for start, stop in ranges:
-            count = max(1, -(-(stop - start) // _LARGEST_RANGE))
-            found.append(parts[at] if count == 1 else b"".join(parts[at : at + count]))
-            at += count
-        return found
+        rest = iter(parts)
+        return [b"".join([next(rest) for _ in range(start, stop, _LARGEST_RANGE)]) for start, stop in ranges]
 
     def chunk(self, start: int, stop: int) -> Chunk:
         """Return a byte range; a short one where the file ends before."""
@@ -279,6 +293,11 @@ class RemoteSource(Source):
         for chunk in made:
             notifications.put(chunk)
         return made
+
+    def gather(self, ranges: list[Range]) -> Callable[[int, int], bytes]:
+        """Fetch byte ranges, and return what gives them out."""
+        fetched = dict(zip(ranges, self._fetched(ranges), strict=True))
+        return lambda start, stop: fetched[start, stop]
 
     @contextmanager
     def holding(self, pages: Iterable[tuple[int, int, int]], check: Check) -> Iterator[None]:

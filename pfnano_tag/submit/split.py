@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pfnano_tag.card.card import Card
-from pfnano_tag.card.files import expand_files
+from pfnano_tag.card.files import REPLICAS, expand_files, replicas_of
 from pfnano_tag.card.folder import analysis_path
 from pfnano_tag.errors import DataError, FileError
 
@@ -75,7 +75,8 @@ def items_of(card: Card, datasets: Sequence[str] = ()) -> tuple[Item, ...]:
 
 
 def _absolute(file: str) -> str:
-    return file if "://" in file else str(Path(file).absolute())
+    places = (place if "://" in place else str(Path(place).absolute()) for place in replicas_of(file))
+    return REPLICAS.join(places)
 
 
 def _check(items: Sequence[Item]) -> None:

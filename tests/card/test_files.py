@@ -2,7 +2,7 @@
 
 import pytest
 
-from pfnano_tag.card.files import expand_files
+from pfnano_tag.card.files import expand_files, replicas_of
 from pfnano_tag.errors import FileError
 
 
@@ -63,3 +63,43 @@ def test_a_list_of_itself_and_remote_globs_are_refused(folder):
         expand_files([f"{folder}/loop.txt"])
     with pytest.raises(FileError, match=r"\.txt list"):
         expand_files(["root://host//store/*.root"])
+
+
+def test_replicas_stay_together_and_a_file_comes_once_by_any_of_its_places(folder):
+    first, second = "root://one//store/x.root", "root://two:1094//store/x.root"
+    files = folder / "files.txt"
+    files.write_text(f"{first} | {second}\n{second}\nroot://one//store/y.root\n")
+    found = expand_files([str(files), f"  {first}  |  {second}  "])
+    assert found == [f"{first} | {second}", "root://one//store/y.root"]
+    assert replicas_of(found[0]) == [first, second]
+    assert expand_files([f"{first} | {second}"]) == found[:1]
+
+
+def test_local_replicas_may_be_missing_while_another_place_is_left(folder):
+    address = "root://one//store/a.root"
+    assert expand_files([f"{folder}/absent.root | {address}"]) == [address]
+    assert expand_files([f"{folder}/a.root | {address}"]) == [f"{folder}/a.root | {address}"]
+    with pytest.raises(FileError, match="no such file in any of these places"):
+        expand_files([f"{folder}/absent.root | {folder}/gone.root"])
+
+
+def test_a_name_with_a_bare_sign_is_one_file(folder):
+    (folder / "a|b.root").write_text("")
+    assert expand_files([f"{folder}/a|b.root"]) == [f"{folder}/a|b.root"]
+
+
+def test_errors_in_a_list_name_the_list_and_the_line(folder):
+    inner, outer = folder / "inner.txt", folder / "outer.txt"
+    inner.write_text(f"# comment\n{folder}/a.root\n{folder}/absent.root\n")
+    outer.write_text(f"{folder}/b.root\n\n{inner}\n")
+    with pytest.raises(FileError) as caught:
+        expand_files([str(outer)])
+    assert str(caught.value).startswith(f"{outer}, line 3: {inner}, line 3: {folder}/absent.root: no such file")
+
+
+@pytest.mark.parametrize(
+    "address", ["https://host/x.root", "s3://bucket/x.root", "root://one//x.root | gsiftp://h/x"]
+)
+def test_other_protocols_are_refused(address):
+    with pytest.raises(FileError, match="only local files and root:// addresses can be read"):
+        expand_files([address])

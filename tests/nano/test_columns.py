@@ -53,3 +53,44 @@ def test_delta_phi(a, b):
     assert -np.pi <= difference < np.pi
     assert np.isclose(np.cos(difference), np.cos(a - b), atol=1e-12)
     assert np.isclose(np.sin(difference), np.sin(a - b), atol=1e-12)
+
+
+@given(st.integers(-6, 6), st.integers(-40, 40))
+def test_wrapped_next_to_multiples_of_pi(turns, steps):
+    """Rounding never leaves [-pi, pi), on whichever side of its ends an angle lies."""
+    angle = turns * np.pi
+    for _ in range(abs(steps)):
+        angle = np.nextafter(angle, np.inf * np.sign(steps))
+    result = columns.wrapped(np.array([angle]))[0]
+    assert -np.pi <= result < np.pi
+    assert np.isclose(np.sin(result), np.sin(angle), atol=1e-13)
+
+
+@given(st.floats(-np.pi, np.nextafter(np.pi, 0)))
+def test_wrapped_leaves_what_is_in_range(angle):
+    assert columns.wrapped(np.array([angle]))[0] == angle
+
+
+def test_wrapped_keeps_single_precision_and_nan():
+    result = columns.wrapped(np.array([4.0, np.nan], dtype=np.float32))
+    assert result.dtype == np.float32
+    assert np.isclose(result[0], 4 - 2 * np.pi)
+    assert np.isnan(result[1])
+
+
+@given(counts_strategy, st.integers(1, 9))
+def test_blocks_are_whole_lists_of_about_so_many_rows(counts, rows):
+    offsets = columns.offsets_of(np.array(counts, dtype=np.int64))
+    blocks = columns.blocks(offsets, rows)
+    assert [i for first, last in blocks for i in range(first, last)] == list(range(len(counts)))
+    for first, last in blocks:
+        assert offsets[last] - offsets[first] < rows + max(counts)
+
+
+@given(st.lists(st.tuples(st.integers(-3, 6), st.integers(0, 5)), max_size=8))
+def test_outside_lists(pairs):
+    index, counts = (np.array([pair[i] for pair in pairs], dtype=np.int64) for i in (0, 1))
+    found = columns.outside_lists(index, counts)
+    expected = [i for i, (row, count) in enumerate(pairs) if not 0 <= row < count]
+    assert (found is None) == (not expected)
+    assert expected == [] or found.tolist() == expected

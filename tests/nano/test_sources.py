@@ -1,6 +1,7 @@
 """Opening files: what is wrong is named; a file that changes while it is read is an error, never other numbers."""
 
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -70,6 +71,8 @@ def test_what_is_no_root_file_is_named_and_not_left_open(tmp_path, content):
 def test_a_missing_file_and_other_protocols_are_named(tmp_path):
     with pytest.raises(FileError, match=r"absent\.root: no such file"):
         RootFile(tmp_path / "absent.root")
+    with pytest.raises(FileError, match=": no such file"):
+        RootFile("")
     with pytest.raises(FileError, match="can't be opened as a ROOT file.*directory"):
         RootFile(tmp_path)
     with pytest.raises(FileError, match="only local files and root:// addresses can be read, not https://"):
@@ -102,8 +105,7 @@ def test_what_a_truncated_file_has_lost_is_an_error_and_the_rest_is_right(tmp_pa
     else:
         said = ""
     if said:
-        assert "damaged" in said
-        assert "truncated" in said
+        assert re.search("damaged.*truncated", said)
         return
     lost = 0
     for start in (0, 10_000, 20_000):

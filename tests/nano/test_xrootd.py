@@ -75,7 +75,8 @@ class RemoteFile:
         assert max(size for _, size in chunks) <= 2_097_136
         assert sum(size for _, size in chunks) <= 8_000_000
         status = self.server.request(f"vector {len(chunks)}")
-        parts = [SimpleNamespace(buffer=self.server.content[at : at + size]) for at, size in chunks]
+        assert min(size for _, size in chunks) > 0
+        parts = [SimpleNamespace(offset=at, buffer=self.server.content[at : at + size]) for at, size in chunks]
         return status, SimpleNamespace(chunks=parts) if status.ok else None
 
     def is_open(self):
@@ -105,6 +106,7 @@ def content(tmp_path):
 
 @pytest.fixture
 def servers(monkeypatch, waits, content):
+    monkeypatch.setattr(xrootd._settings, "stated", None)
     made = Servers({address: Server(content) for address in (ONE, TWO, THREE)})
     monkeypatch.setattr(xrootd, "_client", lambda: made)
     xrootd.configure(Remote(timeout=7, attempts=3, wait=1))
@@ -249,6 +251,24 @@ def test_bytes_damaged_on_the_way_are_fetched_once_more(servers, monkeypatch, co
     assert not isinstance(caught.value, TransferError)
 
 
+def test_a_header_damaged_on_the_way_is_fetched_once_more(servers, monkeypatch, content):
+    file = RootFile(ONE)
+    whole = RemoteFile.read
+    damaged = [True]
+
+    def with_damage(self, offset, size, timeout):
+        status, found = whole(self, offset, size, timeout)
+        return status, bytes(len(found)) if damaged and damaged.pop() else found
+
+    monkeypatch.setattr(RemoteFile, "read", with_damage)
+    read(file.container("Events"))
+    assert damaged == []
+    assert file.container("Events") is file.container("Events")
+    damaged += [True] * 5
+    with pytest.raises(FileError, match=r"'Events' can't be read|can't be opened"):
+        RootFile(ONE).container("Events")
+
+
 def test_fewer_bytes_than_asked_for_are_a_failure(servers, content, monkeypatch):
     file = RootFile(ONE)
     events = file.container("Events")
@@ -261,6 +281,19 @@ def test_fewer_bytes_than_asked_for_are_a_failure(servers, content, monkeypatch)
 
     monkeypatch.setattr(RemoteFile, "vector_read", short)
     with pytest.raises(TransferError, match=r"the server sent \d+ of \d+ bytes at byte \d+"):
+        events.arrays(["x", "y"], 0, 3000)
+
+
+def test_bytes_in_another_order_are_a_failure(servers, monkeypatch):
+    events = RootFile(ONE).container("Events")
+    whole = RemoteFile.vector_read
+
+    def turned(self, chunks, timeout):
+        status, found = whole(self, chunks, timeout)
+        return status, SimpleNamespace(chunks=found.chunks[::-1])
+
+    monkeypatch.setattr(RemoteFile, "vector_read", turned)
+    with pytest.raises(TransferError, match="other bytes than those asked for"):
         events.arrays(["x", "y"], 0, 3000)
 
 
@@ -298,24 +331,28 @@ def test_a_missing_package_names_the_extra(monkeypatch):
         RootFile(ONE)
 
 
-def test_time_outs_are_set_before_the_client_is_imported_unless_the_user_has_set_them():
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({}, "11 11 5 11"),
+        ({"XRD_STREAMTIMEOUT": "77"}, "11 77 5 11"),
+        ({"XRD_REQUESTTIMEOUT": "3"}, "3 3 3 3"),
+    ],
+)
+def test_time_outs_are_set_before_the_client_is_imported_unless_the_user_has_set_them(stated, expected):
     pytest.importorskip("XRootD")
     script = (
-        "import os, sys\n"
+        "import sys\n"
         "from pfnano_tag.card.resources import Remote\n"
         "from pfnano_tag.nano import xrootd\n"
         "assert 'XRootD' not in sys.modules\n"
         "xrootd.configure(Remote(timeout=11))\n"
         "client = xrootd._client()\n"
         "print(*(client.EnvGetInt(name) for name in ('RequestTimeout', 'StreamTimeout', 'ConnectionWindow')))\n"
+        "print(xrootd._settings.timeout)\n"
     )
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("XRD_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("XRD_")} | stated
     done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**environment, "XRD_STREAMTIMEOUT": "77"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.stdout.split() == ["11", "77", "5"]
+    assert " ".join(done.stdout.split()) == expected

@@ -9,6 +9,7 @@ import pytest
 
 from pfnano_tag.card.folder import prepared_path
 from pfnano_tag.errors import CardError, DataError, FileError, Incomplete, MissingBranch, StudyError
+from pfnano_tag.nano.containers import TreeContainer
 from pfnano_tag.nano.features import read_jets
 from pfnano_tag.nano.reader import PFNanoFile
 from pfnano_tag.nano.schema import features_of, transformed
@@ -296,16 +297,15 @@ def test_plan_writes_nothing(files, card_on):
 
 
 def test_each_branch_is_read_once(files, card_on, monkeypatch):
-    import uproot
-
     reads = []
-    original = uproot.TTree.arrays
+    original = TreeContainer.arrays
 
-    def spy(self, names, **options):
-        reads.append((options["entry_start"], tuple(names)))
-        return original(self, names, **options)
+    def spy(self, names, start, stop):
+        if self.name == "Events":
+            reads.append((start, tuple(names)))
+        return original(self, names, start, stop)
 
-    monkeypatch.setattr(uproot.TTree, "arrays", spy)
+    monkeypatch.setattr(TreeContainer, "arrays", spy)
     stage.run(card_on(files[:1], resources={"chunk": SMALL}))
     assert len(reads) == 12  # per chunk: what chooses jets, then what their features need
     by_chunk = {start: [name for at, names in reads if at == start for name in names] for start, _ in reads}
@@ -315,16 +315,14 @@ def test_each_branch_is_read_once(files, card_on, monkeypatch):
 
 
 def test_candidates_of_chunks_without_a_jet_are_not_read(files, card_on, monkeypatch):
-    import uproot
-
     reads = []
-    original = uproot.TTree.arrays
+    original = TreeContainer.arrays
 
-    def spy(self, names, **options):
+    def spy(self, names, start, stop):
         reads.extend(names)
-        return original(self, names, **options)
+        return original(self, names, start, stop)
 
-    monkeypatch.setattr(uproot.TTree, "arrays", spy)
+    monkeypatch.setattr(TreeContainer, "arrays", spy)
     with pytest.raises(DataError, match="no training jets"):
         stage.run(card_on(files[:1], jets={"pt": [999, 1000]}))
     assert "Jet_pt" in reads

@@ -11,7 +11,12 @@ from ruamel.yaml import YAML
 
 tomllib = pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11")
 ROOT = Path(__file__).resolve().parents[2]
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "ruamel-yaml": "ruamel.yaml"}
+CONDA_NAMES = {
+    "torch": "pytorch",
+    "matplotlib": "matplotlib-base",
+    "ruamel-yaml": "ruamel.yaml",
+    "xxhash": "python-xxhash",
+}
 """conda-forge's names where they differ from PyPI's."""
 NOT_ON_CONDA = {"pythia8mc", "fastjet"}
 """Installed by pip into the conda environment."""
@@ -41,7 +46,10 @@ def pins():
 
 def requirements(project):
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["generate"], *extras["test"], *extras["pack"]]
+    wanted = [
+        *project["dependencies"],
+        *(line for name in ("generate", "xrootd", "test", "pack") for line in extras[name]),
+    ]
     return {canonicalize_name(Requirement(line).name): Requirement(line) for line in wanted}
 
 

@@ -12,6 +12,7 @@ from pfnano_tag.card import read_card
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted([*(ROOT / "scripts").glob("*.sh"), *(ROOT / "condor").glob("*.sh"), *(ROOT / "slurm").glob("*.sh")])
+SERVICES = sorted((ROOT / "tests" / "integration").glob("*.sh"))
 COMMANDS = sorted({path.parent.name for path in (ROOT / "pfnano_tag").glob("*/__main__.py")} | {"inspect"})
 SOURCED = {"activate.sh"}
 
@@ -20,7 +21,9 @@ def bash(*arguments, **options):
     return subprocess.run(["bash", *map(str, arguments)], capture_output=True, text=True, timeout=120, **options)
 
 
-@pytest.mark.parametrize("path", [*SCRIPTS, ROOT / ".ci" / "run"], ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize(
+    "path", [*SCRIPTS, *SERVICES, ROOT / ".ci" / "run"], ids=lambda path: f"{path.parent.name}/{path.name}"
+)
 def test_script(path):
     assert bash("-n", path).returncode == 0
     text = path.read_text(encoding="utf-8")
@@ -32,7 +35,9 @@ def test_script(path):
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck():
-    done = subprocess.run(["shellcheck", *map(str, SCRIPTS)], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    done = subprocess.run(
+        ["shellcheck", *map(str, [*SCRIPTS, *SERVICES])], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
     assert done.returncode == 0, done.stdout
 
 

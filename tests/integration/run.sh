@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Tests against real services, which are installed if need be (Debian packages, as root), started, and stopped again.
+#
+#   tests/integration/run.sh xrootd    reading from root:// servers that die, freeze and come back
+#
+# Further arguments go to pytest. A second run at the same time is no problem: ports are chosen free.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+fail() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+install_packages() {
+  local program="$1"
+  shift
+  command -v "$program" >/dev/null && return
+  command -v apt-get >/dev/null || fail "$program is not installed, and there is no apt-get to install: $*"
+  [ "$(id -u)" = 0 ] || fail "$program is not installed; as root: apt-get install $*"
+  echo "integration: installing $*"
+  DEBIAN_FRONTEND=noninteractive apt-get -qq update >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+}
+
+install_extra() {
+  local extra="$1" module="$2"
+  shift 2
+  python -c "import $module" 2>/dev/null && return
+  [ "${PFNANO_TAG_ENV:-}" != current ] ||
+    fail "this Python has no module $module (PFNANO_TAG_ENV=current): pip install 'pfnano_tag[$extra]'"
+  echo "integration: installing $*"
+  python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$@"
+}
+
+service="${1:-}"
+case "$service" in
+  xrootd) shift ;;
+  *) fail "'$service' is no service; known: xrootd" ;;
+esac
+bash scripts/setup.sh
+source scripts/activate.sh
+export OMP_NUM_THREADS=1
+
+case "$service" in
+  xrootd)
+    install_packages xrootd xrootd-server
+    install_extra xrootd XRootD xrootd
+    ;;
+esac
+python -m pytest "tests/integration/test_$service.py" "$@"
