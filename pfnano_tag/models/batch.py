@@ -9,11 +9,13 @@ Shape suffixes: J jets, B jets of a batch, N constituents (flat: of all jets; in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -51,20 +53,6 @@ class GroupInputs:
         vectors = None if self.vectors_N4 is None else self.vectors_N4[rows]
         return GroupInputs(self.x_NF[rows], self.default_NF[rows], offsets, vectors)
 
-    @classmethod
-    def concatenate(cls, parts: Sequence[GroupInputs]) -> GroupInputs:
-        """Jets of several parts, one part after the other."""
-        counts = torch.cat([part.counts for part in parts])
-        offsets = torch.zeros(len(counts) + 1, dtype=torch.int64)
-        torch.cumsum(counts, 0, out=offsets[1:])
-        vectors = [part.vectors_N4 for part in parts if part.vectors_N4 is not None]
-        return cls(
-            torch.cat([part.x_NF for part in parts]),
-            torch.cat([part.default_NF for part in parts]),
-            offsets,
-            torch.cat(vectors) if len(vectors) == len(parts) else None,
-        )
-
 
 @dataclass(frozen=True)
 class FlatInputs:
@@ -95,29 +83,11 @@ class FlatInputs:
             total += group.counts
         return total
 
-    @property
-    def nbytes(self) -> int:
-        """Memory that the tensors take [bytes]."""
-        tensors = [self.jet_JF, self.jet_default_JF]
-        for group in self.groups.values():
-            tensors += [group.x_NF, group.default_NF, group.offsets]
-            tensors += [] if group.vectors_N4 is None else [group.vectors_N4]
-        return sum(tensor.nbytes for tensor in tensors)
-
     def select(self, indices: Tensor) -> FlatInputs:
         """The given jets (int64 indices or a bool mask over jets), in the given order."""
         indices = indices.nonzero().squeeze(1) if indices.dtype == torch.bool else indices
         groups = {name: group.select(indices) for name, group in self.groups.items()}
         return FlatInputs(self.jet_JF[indices], self.jet_default_JF[indices], groups)
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[FlatInputs]) -> FlatInputs:
-        """Jets of several parts, one part after the other; all parts have the same groups."""
-        return cls(
-            torch.cat([part.jet_JF for part in parts]),
-            torch.cat([part.jet_default_JF for part in parts]),
-            {name: GroupInputs.concatenate([part.groups[name] for part in parts]) for name in parts[0].groups},
-        )
 
 
 @dataclass(frozen=True)
@@ -154,6 +124,21 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.jet_BF)
+
+    def pinned(self) -> Batch:
+        """The same batch in page-locked memory, from where a GPU takes it without waiting."""
+        groups = {
+            name: GroupBatch(
+                group.x_BNF.pin_memory(),
+                group.mask_BN.pin_memory(),
+                group.default_BNF.pin_memory(),
+                None if group.vectors_BN4 is None else group.vectors_BN4.pin_memory(),
+            )
+            for name, group in self.groups.items()
+        }
+        label = None if self.label_B is None else self.label_B.pin_memory()
+        weight = None if self.weight_B is None else self.weight_B.pin_memory()
+        return Batch(self.jet_BF.pin_memory(), self.jet_default_BF.pin_memory(), groups, label, weight)
 
     @property
     def inputs(self) -> dict[str, Tensor]:
@@ -208,42 +193,43 @@ def collate(flat: FlatInputs, indices: Tensor, label: Tensor | None = None, weig
     )
 
 
-def bucketed(
-    lengths: Tensor, batch_size: int, generator: torch.Generator | None = None, pool: int | None = None
-) -> list[Tensor]:
-    """Batches of jets of similar length; every jet is in exactly one batch.
-
-    Jets are shuffled (with a generator), cut into pools of `pool` batches, sorted by length inside a pool and
-    cut into batches, whose order is shuffled again: random enough for training, with hardly any padding.
+def bucketed(lengths: Tensor, batch_size: int) -> list[Tensor]:
+    """Batches of jets of similar length, short ones first; the last may be smaller.
 
     Parameters
     ----------
     lengths : Tensor
         int64 (J,), what to sort by (number of constituents).
     batch_size : int
-        Jets in a batch; one batch may be smaller.
-    generator : torch.Generator or None
-        Source of randomness; None keeps all in the order of lengths.
-    pool : int or None
-        Batches in a pool; None sorts all jets at once, 1 leaves the random order of jets.
+        Jets in a batch.
     """
-    if batch_size < 1 or (pool is not None and pool < 1):
-        raise ValueError(f"batch_size {batch_size} and pool {pool} must be at least 1")
-    count = len(lengths)
-    order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-    pools = [order] if pool is None else list(order.split(pool * batch_size))
-    batches: list[Tensor] = []
-    for jets in pools:
-        ordered = jets[torch.argsort(lengths[jets], stable=True)]
-        batches += [part for part in ordered.split(batch_size) if len(part)]
-    if generator is None:
-        return batches
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+    if batch_size < 1:
+        raise ValueError(f"batch_size {batch_size} must be at least 1")
+    order = torch.argsort(lengths, stable=True)
+    return [part for part in order.split(batch_size) if len(part)]
 
 
-def shuffled(count: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-    """Random batches of `count` jets; every jet is in exactly one batch, the last one may be smaller."""
-    return [part for part in torch.randperm(count, generator=generator).split(batch_size) if len(part)]
+def padded_rows(
+    starts: NDArray[np.int64], counts: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Rows of the constituents of some jets, padded to the longest of them, and which are real.
+
+    Parameters
+    ----------
+    starts, counts : ndarray of int [B]
+        First row and number of constituents of each jet.
+
+    Returns
+    -------
+    rows : ndarray of int64 [B, N]
+        0 in the padding.
+    mask : ndarray of bool [B, N]
+    """
+    place = np.arange(counts.max(initial=0))
+    mask_BN = place < counts[:, None]
+    rows_BN = starts[:, None] + place
+    np.multiply(rows_BN, mask_BN, out=rows_BN)
+    return rows_BN, mask_BN
 
 
 def _rows_of(offsets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -257,15 +243,14 @@ def _rows_of(offsets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pad(group: GroupInputs, indices: Tensor) -> GroupBatch:
-    rows, counts = _rows_of(group.offsets, indices)
-    width = int(counts.max()) if len(counts) else 0
-    mask_BN = torch.arange(width) < counts[:, None]
-    slots = mask_BN.flatten().nonzero().squeeze(1)
-    shape = (len(indices), width)
+    offsets, jets = group.offsets.numpy(), indices.numpy()
+    starts = offsets[jets]
+    rows_BN, mask_BN = padded_rows(starts, offsets[jets + 1] - starts)
 
     def fill(values: Tensor, padding: float | bool) -> Tensor:
-        out = torch.full((shape[0] * shape[1], values.shape[1]), padding, dtype=values.dtype)
-        return out.index_copy_(0, slots, values.index_select(0, rows)).view(*shape, values.shape[1])
+        out = values.numpy().take(rows_BN, axis=0, mode="clip")  # rows are in range: clip spares numpy a check
+        out[~mask_BN] = padding
+        return torch.from_numpy(out)
 
     vectors = None if group.vectors_N4 is None else fill(group.vectors_N4, 0.0)
-    return GroupBatch(fill(group.x_NF, 0.0), mask_BN, fill(group.default_NF, True), vectors)
+    return GroupBatch(fill(group.x_NF, 0.0), torch.from_numpy(mask_BN), fill(group.default_NF, True), vectors)

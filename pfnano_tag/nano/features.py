@@ -20,9 +20,15 @@ from pfnano_tag.nano.layouts import Contents, Status, require_inputs
 from pfnano_tag.nano.reader import Chunk
 from pfnano_tag.nano.schema import CHARGED, FEATURES, JET_VECTOR, NEUTRAL, SV_VECTOR, Feature, Group
 from pfnano_tag.nano.selection import SelectedJets, aligned
+from pfnano_tag.nano.vertex_directions import BELOW_THRESHOLD
 
-_ORDER: dict[str, tuple[str, ...]] = {"jet": (), "charged": CHARGED, "neutral": NEUTRAL, "sv": SV_VECTOR}
-"""What the order of a group's constituents needs, also where all its features are dropped."""
+_ORDER: dict[str, tuple[str, ...]] = {
+    "jet": (),
+    "charged": (*CHARGED, *BELOW_THRESHOLD),
+    "neutral": (*NEUTRAL, *BELOW_THRESHOLD),
+    "sv": SV_VECTOR,
+}
+"""What the order of a group's constituents is made from, also where all its features are dropped."""
 
 
 def branches_for(ids: Iterable[str], contents: Contents) -> set[str]:

@@ -20,6 +20,7 @@ from pfnano_tag.nano.columns import (
 )
 from pfnano_tag.nano.reader import Chunk
 from pfnano_tag.nano.selection import SelectedJets, aligned, integers
+from pfnano_tag.nano.vertex_directions import all_vertices
 
 Array = NDArray[np.floating]
 
@@ -87,8 +88,7 @@ class Source:
     @cached_property
     def vertices(self) -> tuple[Array, Array, Index]:
         """Directions of all secondary vertices, and their offsets by event."""
-        eta: Jagged = self.chunk["SV_eta"]
-        return eta.values, aligned(self.chunk, "SV_phi", eta), eta.offsets
+        return all_vertices(self.chunk)
 
 
 class Block:

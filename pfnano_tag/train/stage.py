@@ -11,8 +11,10 @@ from pfnano_tag.card.card import Card
 from pfnano_tag.card.folder import bind, model_folder, prepared_path
 from pfnano_tag.errors import CardError, OutputError
 from pfnano_tag.prepare.prepared import Prepared, read_prepared
+from pfnano_tag.train.cache import USED
+from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.interruption import Interruption
-from pfnano_tag.train.loading import GB, PROGRAM, USED, bytes_in_memory, check_memory, load_jets
+from pfnano_tag.train.memory import MemoryPlan, check_memory, memory_plan
 from pfnano_tag.train.record import best_of, clear, is_trained
 from pfnano_tag.train.wrapper import Recipe, Trainer
 
@@ -54,14 +56,17 @@ def run(card: Card, models: Sequence[str] | None = None, resume: bool = False, o
                 f"{recipe.folder}: model {recipe.name!r} is trained already; --resume goes on with it, "
                 "--overwrite starts again"
             )
-    check_memory(card, prepared)
-    with Interruption() as interruption:
-        training, validation = load_jets(card, prepared, interruption)
-        log.info("%d jets to train on, %d to validate on", len(training), len(validation))
+    memory = _memory(card, prepared, recipes)
+    check_memory(card, prepared, memory)
+    with (
+        Interruption() as interruption,
+        Stream.of_study(card, prepared, memory, lambda: interruption.asked) as stream,
+    ):
+        log.info("%d jets to train on, %d to validate on; cache %s", *stream.jets.values(), memory.cache)
         for recipe in recipes:
             if overwrite:
                 clear(recipe.folder)
-            trainer = Trainer(recipe, training, validation)
+            trainer = Trainer(recipe, stream)
             if resume and is_trained(recipe.folder):
                 trainer.restore()
             _train(trainer, interruption)
@@ -108,8 +113,13 @@ def plan(card: Card, models: Sequence[str] | None = None) -> str:
             f"{name}: {recipe.architecture}, {size} parameters, {recipe.settings.epochs} epochs in batches of "
             f"{recipe.settings.batch_size}{attack} -> {recipe.folder}{state}"
         )
-    memory = (PROGRAM + bytes_in_memory(prepared)) / GB
-    return "\n".join([*lines, f"memory: about {memory:.1f} GB of {card.resources.memory:g} GB allowed"])
+    memory = _memory(card, prepared, [recipe_of(card, prepared, name) for name in names])
+    return "\n".join([*lines, f"memory: {memory}, of {card.resources.memory:g} GB allowed"])
+
+
+def _memory(card: Card, prepared: Prepared, recipes: Sequence[Recipe]) -> MemoryPlan:
+    vectors = any(bool(recipe.network().needs_vectors) for recipe in recipes)
+    return memory_plan(card, prepared, [recipe.settings.buffer for recipe in recipes], vectors)
 
 
 def _chosen(card: Card, models: Sequence[str] | None) -> list[str]:

@@ -6,30 +6,31 @@ The column is shuffled together with the inputs (framework paper, arXiv:2306.178
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pfnano_tag.nano.jets import JetTable
 from pfnano_tag.prepare.reweighting import WeightTables, lookup
 
 
-def weight_column(tables: WeightTables, table: JetTable, label: NDArray[np.integer]) -> Tensor:
+def weight_column(
+    tables: WeightTables,
+    label: NDArray[np.integer],
+    pt: NDArray[np.floating],
+    eta: NDArray[np.floating],
+) -> NDArray[np.float32]:
     """Weight of each jet from its class, pT and eta.
 
     Parameters
     ----------
     tables : WeightTables
         Of the study, made by `prepare`.
-    table : JetTable
-        Jets, with columns `pt` [GeV] and `eta`.
-    label : ndarray of int
-        Class index per jet.
+    label : ndarray of int [jets]
+        Class index.
+    pt, eta : ndarray of float [jets]
+        [GeV] and pseudorapidity.
 
     Returns
     -------
-    Tensor
-        float32 (J,); zero outside the tables' bins.
+    ndarray of float32 [jets]
+        Zero outside the tables' bins.
     """
-    weights = lookup(tables, label, table.jet["pt"], table.jet["eta"])
-    return torch.from_numpy(weights.astype(np.float32))
+    return lookup(tables, label, pt, eta).astype(np.float32)

@@ -23,9 +23,10 @@ from pfnano_tag.models.batch import Batch, call
 from pfnano_tag.models.losses import LOSSES
 from pfnano_tag.models.registry import build, resolve
 from pfnano_tag.prepare.inputs import InputSpec
-from pfnano_tag.train.dataloader import LabelledInputs, Loader, seed_of
+from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.optimisation import make_optimizer, rate_factor, set_learning_rate
+from pfnano_tag.train.order import POOL, seed_of
 from pfnano_tag.train.record import Metrics, best_of, load_state, read_metrics, save_state, write_metrics
 from pfnano_tag.train.validation import validate
 
@@ -116,18 +117,19 @@ class Trainer:
     ----------
     recipe : Recipe
         What to train, and how.
-    training, validation : LabelledInputs
+    stream : Stream
         Jets of the two splits.
     """
 
-    def __init__(self, recipe: Recipe, training: LabelledInputs, validation: LabelledInputs) -> None:
-        self.recipe, self.validation = recipe, validation
+    def __init__(self, recipe: Recipe, stream: Stream) -> None:
+        self.recipe, self.stream = recipe, stream
         torch.manual_seed(seed_of(recipe.seed, "weights"))
         self.module = recipe.network()
         settings = recipe.settings
         self.optimizer = make_optimizer(settings, self.module.parameters())
         self.loss = LOSSES[settings.loss](**({"gamma": settings.focal_gamma} if settings.loss == "focal" else {}))
-        self.loader = Loader(training, settings.batch_size, bool(self.module.wants_buckets), recipe.seed)
+        buckets = bool(self.module.wants_buckets)
+        self.loader = stream.loader(settings.batch_size, settings.buffer, buckets, recipe.seed)
         self.history: list[Metrics] = []
 
     @property
@@ -167,9 +169,11 @@ class Trainer:
             epoch = self.epochs_done + 1
             started = time.perf_counter()
             training_loss = self._train_epoch(epoch, interruption)
-            rate = len(self.loader.jets) / (time.perf_counter() - started)
+            rate = self.loader.jets / (time.perf_counter() - started)
+            batch_size = self.recipe.settings.batch_size
+            pools = self.stream.validation(POOL * batch_size)
             metrics = {"epoch": epoch, "training_loss": training_loss} | validate(
-                self.module, self.validation, self.recipe.classes, self.loss, self.recipe.settings.batch_size
+                self.module, pools, self.recipe.classes, self.loss, batch_size
             )
             self._record(metrics, rate)
 
@@ -182,7 +186,7 @@ class Trainer:
             set_learning_rate(self.optimizer, self._learning_rate(step))
             attacked = batch if attack is None else attack(self.module, batch)
             loss = self.loss(call(self.module, attacked), batch.label_B, batch.weight_B)
-            self._step(loss, epoch, step)
+            self._step(loss, epoch, step, batch)
             weight = 1.0 if batch.weight_B is None else float(batch.weight_B.sum())
             total, weights = total + weight * float(loss.detach()), weights + weight
             if interruption.asked:
@@ -192,23 +196,21 @@ class Trainer:
                 )
         return total / weights if weights else 0.0
 
-    def _step(self, loss: Tensor, epoch: int, step: int) -> None:
+    def _step(self, loss: Tensor, epoch: int, step: int, jets: Batch) -> None:
         """One step of the optimiser, with the gradient's norm bounded."""
         if not torch.isfinite(loss):
-            raise self._diverged("loss", float(loss.detach()), epoch, step)
+            raise self._diverged("loss", float(loss.detach()), epoch, step, jets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         clip = self.recipe.settings.gradient_clip
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), float("inf") if clip is None else clip)
         if not torch.isfinite(norm):
-            raise self._diverged("gradient", float(norm), epoch, step)
+            raise self._diverged("gradient", float(norm), epoch, step, jets)
         self.optimizer.step()
 
-    def _diverged(self, what: str, value: float, epoch: int, step: int) -> DataError:
+    def _diverged(self, what: str, value: float, epoch: int, step: int, jets: Batch) -> DataError:
         batch = step - (epoch - 1) * len(self.loader) + 1
-        jets = self.loader.order(epoch)[batch - 1]
-        inputs = self.loader.jets.inputs.select(jets)
-        finite = inputs.jet_JF.isfinite().all() and all(g.x_NF.isfinite().all() for g in inputs.groups.values())
+        finite = all(bool(values.isfinite().all()) for values in jets.inputs.values())
         cause = (
             f"the learning rate ({self.recipe.settings.learning_rate}) may be too high: lower training.learning_rate"
             if finite

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from pfnano_tag.errors import CheckpointError
-from pfnano_tag.infer import conversion
 from pfnano_tag.infer.conversion import (
     common_candidate_pt,
     to_inputs,
@@ -18,6 +17,7 @@ from pfnano_tag.infer.conversion import (
 from pfnano_tag.nano.columns import offsets_of
 from pfnano_tag.nano.jets import VECTOR, ConstituentTable, JetTable
 from pfnano_tag.nano.schema import FEATURES
+from pfnano_tag.prepare import scaled
 from pfnano_tag.prepare.inputs import InputFeature, InputSpec
 
 IDS = {
@@ -78,7 +78,7 @@ def twin(feature, values, mask):
 
 @pytest.mark.parametrize("block", [3, 1 << 14])
 def test_equals_a_plain_computation(monkeypatch, block):
-    monkeypatch.setattr(conversion, "BLOCK", block)
+    monkeypatch.setattr(scaled, "BLOCK", block)
     jets, inputs = table(), spec(caps={"charged": 25, "neutral": 25, "sv": 25})
     flat = to_inputs(jets, inputs)
     assert list(flat.groups) == ["charged", "neutral", "sv"]

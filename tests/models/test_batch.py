@@ -1,10 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import features, random_jets
 
-from pfnano_tag.models.batch import FlatInputs, bucketed, collate, shuffled
+from pfnano_tag.models.batch import bucketed, collate, padded_rows
 
 
 def test_collate_equals_a_loop_over_jets():
@@ -38,43 +39,38 @@ def test_collate_of_jets_without_any_constituents():
     }
 
 
-def test_select_and_concatenate_give_the_jets_back():
+def test_select_gives_the_jets_back():
     flat = random_jets(20, seed=2)
     order = torch.tensor([3, 19, 0, 5])
     picked = flat.select(order)
-    again = FlatInputs.concatenate([flat.select(order[:1]), flat.select(order[1:])])
+    assert torch.equal(picked.jet_JF, flat.jet_JF[order])
     for name, group in picked.groups.items():
-        parts = [flat.groups[name].x_NF[slice(*flat.groups[name].offsets[i : i + 2])] for i in order]
-        assert torch.equal(group.x_NF, torch.cat(parts))
-        assert torch.equal(again.groups[name].x_NF, group.x_NF)
-        assert torch.equal(again.groups[name].offsets, group.offsets)
-        assert torch.equal(again.groups[name].vectors_N4, group.vectors_N4)
+        whole = flat.groups[name]
+        assert torch.equal(group.counts, whole.counts[order])
+        for mine, theirs in ((group.x_NF, whole.x_NF), (group.vectors_N4, whole.vectors_N4)):
+            parts = [theirs[slice(*whole.offsets[i : i + 2])] for i in order]
+            assert torch.equal(mine, torch.cat(parts))
     mask = torch.zeros(20, dtype=torch.bool)
     mask[order] = True
     assert torch.equal(flat.select(mask).jet_JF, flat.jet_JF[order.sort().values])
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    lengths=st.lists(st.integers(0, 40), max_size=70),
-    batch_size=st.integers(1, 20),
-    pool=st.none() | st.integers(1, 4),
-    random=st.booleans(),
-)
-def test_every_jet_is_in_exactly_one_batch(lengths, batch_size, pool, random):
-    generator = torch.Generator().manual_seed(3) if random else None
-    batches = bucketed(torch.tensor(lengths, dtype=torch.int64), batch_size, generator, pool)
-    assert sorted(i for batch in batches for i in batch.tolist()) == list(range(len(lengths)))
+@given(lengths=st.lists(st.integers(0, 40), max_size=70), batch_size=st.integers(1, 20))
+def test_every_jet_is_in_exactly_one_batch_and_short_ones_come_first(lengths, batch_size):
+    batches = bucketed(torch.tensor(lengths, dtype=torch.int64), batch_size)
+    order = [i for batch in batches for i in batch.tolist()]
+    assert sorted(order) == list(range(len(lengths)))
+    assert [lengths[i] for i in order] == sorted(lengths)
     assert all(1 <= len(batch) <= batch_size for batch in batches)
-    mixed = shuffled(len(lengths), batch_size, torch.Generator().manual_seed(3))
-    assert sorted(i for batch in mixed for i in batch.tolist()) == list(range(len(lengths)))
 
 
-def test_buckets_hold_jets_of_similar_length():
-    lengths = torch.randint(0, 50, (4096,), generator=torch.Generator().manual_seed(0))
-    batches = bucketed(lengths, 128, torch.Generator().manual_seed(1), pool=16)
-    padded = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
-    assert padded < 1.15 * int(lengths.sum())
+def test_padded_rows_equal_a_loop():
+    starts, counts = np.array([5, 0, 9, 2]), np.array([2, 0, 3, 1])
+    rows, mask = padded_rows(starts, counts)
+    assert rows.tolist() == [[5, 6, 0], [0, 0, 0], [9, 10, 11], [2, 0, 0]]
+    assert np.array_equal(mask, rows != 0)
+    assert padded_rows(starts[:0], counts[:0])[0].shape == (0, 0)
 
 
 def test_bucketed_refuses_impossible_sizes():

@@ -37,10 +37,20 @@ def clip(value: float, low: float, high: float) -> float:
 
 
 def nearest(event: Event, candidate: Row) -> float:
-    distances = [
-        math.hypot(v["eta"] - candidate["eta"], turn(v["phi"] - candidate["phi"])) for v in event["vertices"]
-    ]
+    known = [*event["vertices"], *(below(event, row) for row in event["jet_vertices"] if row["sVIdx"] < 0)]
+    distances = [math.hypot(v["eta"] - candidate["eta"], turn(v["phi"] - candidate["phi"])) for v in known]
     return min([0.4, *distances])
+
+
+def below(event: Event, row: Row) -> Row:
+    """Direction of a vertex that SV lacks: from its jet's, on the side that its energy tells."""
+    jet = event["jets"][int(row["jetIdx"])]
+    size = math.sqrt(max((row["deltaR"] + 0.5) ** 2 - row["phirel"] ** 2, 0))
+    jet_energy = math.sqrt((jet["pt"] * math.cosh(jet["eta"])) ** 2 + jet["mass"] ** 2)
+    momentum = math.sqrt(max((row["enration"] * jet_energy) ** 2 - row["mass"] ** 2, 0))
+    sides = [jet["eta"] + size, jet["eta"] - size]
+    eta = min(sides, key=lambda side: abs(math.cosh(side) - momentum / row["pt"]))
+    return {"eta": eta, "phi": jet["phi"] + row["phirel"]}
 
 
 def charged(event: Event, jet: Row, link: Row, c: Row, stored: bool) -> Row:

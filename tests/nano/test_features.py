@@ -76,6 +76,20 @@ def test_derived_ip3d_significance(real, shared_data):
     assert np.quantile(ratio, 0.95) < 1.5
 
 
+def below_threshold(event):
+    """Directions of the vertices that jets are linked to and that SV lacks, one by one."""
+    for k in range(len(event.JetSVs_sVIdx)):
+        if event.JetSVs_sVIdx[k] == -1:
+            j = event.JetSVs_jetIdx[k]
+            eta, phi, around = event.Jet_eta[j], event.Jet_phi[j], event.JetSVs_phirel[k]
+            size = np.sqrt(max((event.JetSVs_deltaR[k] + 0.5) ** 2 - around**2, 0))
+            jet_energy = np.hypot(event.Jet_pt[j] * np.cosh(eta), event.Jet_mass[j])
+            energy = event.JetSVs_enration[k] * jet_energy
+            pz = np.sqrt(max(energy**2 - event.JetSVs_mass[k] ** 2 - event.JetSVs_pt[k] ** 2, 0))
+            sides = (eta + size, eta - size)
+            yield min(sides, key=lambda side: abs(event.JetSVs_pt[k] * np.sinh(abs(side)) - pz)), phi + around
+
+
 def test_candidates_of_each_jet_against_an_event_loop(real):
     """Which candidates, their order, counts and a few features, by plain loops over the events."""
     chunk, mask = whole(real)
@@ -83,6 +97,7 @@ def test_candidates_of_each_jet_against_an_event_loop(real):
     ak = stored(real.path, ["Jet_*", "PFCands_*", "JetPFCands_*", "SV_*", "JetSVs_*"])
     jet = 0
     for event in ak:
+        vertices = [*zip(event.SV_eta, event.SV_phi, strict=True), *below_threshold(event)]
         for j in range(len(event.Jet_pt)):
             links = [k for k in range(len(event.JetPFCands_jetIdx)) if event.JetPFCands_jetIdx[k] == j]
             charged, neutral = [], []
@@ -94,7 +109,7 @@ def test_candidates_of_each_jet_against_an_event_loop(real):
                 nearest = min(
                     (
                         np.hypot(e - event.PFCands_eta[i], (p - event.PFCands_phi[i] + np.pi) % (2 * np.pi) - np.pi)
-                        for e, p in zip(event.SV_eta, event.SV_phi, strict=True)
+                        for e, p in vertices
                     ),
                     default=0.4,
                 )

@@ -1,5 +1,7 @@
 """From the card to the model folders, with jets that were never on a disk."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,8 +19,10 @@ from pfnano_tag.prepare.defaults import DefaultCounts
 from pfnano_tag.prepare.prepared import SECTIONS, FileRecord, Prepared, write_prepared
 from pfnano_tag.prepare.reweighting import WeightTables
 from pfnano_tag.prepare.sample import LabelledJets
-from pfnano_tag.train import loading, stage
-from pfnano_tag.train.interruption import Interruption
+from pfnano_tag.prepare.splitting import SPLITS
+from pfnano_tag.train import decoding, stage
+from pfnano_tag.train.dataloader import Stream
+from pfnano_tag.train.memory import memory_plan
 from pfnano_tag.train.weight_lookup import weight_column
 
 CARD = """
@@ -53,7 +57,8 @@ def chunk(seed, count=120):
     }
     table = JetTable(jet, groups, np.arange(count), np.arange(count))
     split = np.repeat(np.array([0, 1, 2], np.uint8), [count // 2, count // 4, count - count // 2 - count // 4])
-    return LabelledJets(table, label, split, np.ones(count), np.arange(count, dtype=np.uint64), "mc")
+    stored = {"Jet_pt": jet["pt"], "Jet_eta": jet["eta"]}
+    return LabelledJets(table, label, split, np.ones(count), np.arange(count, dtype=np.uint64), "mc", stored)
 
 
 def weight_tables():
@@ -71,7 +76,7 @@ def prepared_for(card, jets=(60, 30, 30)):
         merged={},
         inputs=spec,
         weights=weight_tables(),
-        files=(FileRecord("nowhere.root", "mc", "id", 240, ((0, 120), (120, 240)), ()),),
+        files=(FileRecord("nowhere.root", "mc", "id", "candidates", "CHS", 240, ((0, 120), (120, 240)), ()),),
         jets={"mc": dict(zip(("train", "validation", "test"), share, strict=True))},
         events={"mc": dict.fromkeys(("train", "validation", "test"), 10)},
         sumw={"mc": dict.fromkeys(("train", "validation", "test"), 10.0)},
@@ -81,6 +86,26 @@ def prepared_for(card, jets=(60, 30, 30)):
     )
 
 
+def jets_of(part, splits):
+    chosen = np.isin(part.split, [SPLITS.index(name) for name in splits])
+    columns = {name: getattr(part, name)[chosen] for name in ("label", "split", "weight", "event_id")}
+    stored = {name: values[chosen] for name, values in part.stored.items()}
+    return replace(part, table=part.table.select(chosen), stored=stored, **columns)
+
+
+class SyntheticFile:
+    """Gives `chunk(1)` and `chunk(2)`, in place of a file."""
+
+    def __init__(self, card, prepared, record, stored):
+        self.record = record
+
+    def jets(self, start, stop, splits):
+        return jets_of(chunk({0: 1, 120: 2}[start]), splits)
+
+    def close(self):
+        pass
+
+
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """A card with a prepared study whose files are two synthetic chunks."""
@@ -88,7 +113,7 @@ def study(tmp_path, monkeypatch):
     path.write_text(CARD.format(folder=tmp_path / "out"))
     card = read_card(str(path))
     write_prepared(card.folder / "prepared.json", prepared_for(card))
-    monkeypatch.setattr(loading, "training_jets", lambda card, prepared, splits: iter([chunk(1), chunk(2)]))
+    monkeypatch.setattr(decoding, "PreparedFile", SyntheticFile)
     threads = torch.get_num_threads()
     yield card
     torch.set_num_threads(threads)
@@ -134,45 +159,35 @@ def test_another_sample_is_not_resumed(study):
         stage.run(study, ["plain"], resume=True)
 
 
-def test_splits_and_weights_of_loaded_jets(study):
-    prepared = prepared_for(study)
-    training, validation = loading.load_jets(study, prepared, Interruption())
-    assert (len(training), len(validation)) == (120, 60)
-    for jets, rows in ((training, slice(0, 60)), (validation, slice(60, 90))):
-        expected, labels = [], []
+def stream_of(card, prepared, **resources):
+    card = card.model_copy(update={"resources": card.resources.model_copy(update=resources)})
+    return Stream.of_study(card, prepared, memory_plan(card, prepared, [1000], vectors=True))
+
+
+def test_splits_and_weights_of_the_stream(study):
+    with stream_of(study, prepared_for(study)) as stream:
+        parts = list(stream.validation(1000))
+        batches = list(stream.loader(64, 1000, False, 1).epoch(1))
+    assert [len(batch) for batch in batches] == [64, 56]
+    for rows, labels, weights in (
+        (slice(0, 60), [b.label_B for b in batches], [b.weight_B for b in batches]),
+        (slice(60, 90), [p.label for p in parts], [p.weight for p in parts]),
+    ):
+        expected = []
         for part in (chunk(1), chunk(2)):
-            for label, pt, eta in zip(
-                part.label[rows], part.table.jet["pt"][rows], part.table.jet["eta"][rows], strict=True
-            ):
-                expected.append(1 + (4 * label + 2 * (pt >= 50) + (eta >= 0)) / 10)
-                labels.append(label)
-        assert jets.label.tolist() == labels
-        np.testing.assert_allclose(jets.weight.numpy(), expected, rtol=1e-6)
+            columns = part.label[rows], part.table.jet["pt"][rows], part.table.jet["eta"][rows]
+            for label, pt, eta in zip(*columns, strict=True):
+                expected.append((int(label), pytest.approx(1 + (4 * label + 2 * (pt >= 50) + (eta >= 0)) / 10)))
+        found = list(zip(torch.cat(labels).tolist(), torch.cat(weights).tolist(), strict=True))
+        assert sorted(found) == sorted(expected, key=lambda pair: (pair[0], pair[1].expected))
 
 
 def test_weight_is_zero_outside_the_tables():
-    part = chunk(3)
-    part.table.jet["pt"][:] = 1500
-    assert (weight_column(weight_tables(), part.table, part.label) == 0).all()
-
-
-def test_memory_is_asked_for_before_anything_is_read(study, monkeypatch):
-    monkeypatch.setattr(loading, "training_jets", None)
-    prepared = prepared_for(study, jets=(60_000_000, 0, 0))
-    with pytest.raises(DataError, match=r"training on 120000000 jets needs about .* GB .*allows 1.5 GB"):
-        loading.check_memory(study, prepared)
-
-
-def test_memory_estimate_is_that_of_the_tensors(study):
-    prepared = prepared_for(study)
-    training, validation = loading.load_jets(study, prepared, Interruption())
-    entries = sum(chunk(seed).table.groups["charged"].counts.sum() for seed in (1, 2))
-    counted = {name: DefaultCounts(int(entries), 0, 0) for name in prepared.defaults}
-    jets = {"jet/pt": 240, "jet/eta": 240, "jet/nCpfcand": 240}
-    counted |= {name: DefaultCounts(count, 0, 0) for name, count in jets.items()}
-    object.__setattr__(prepared, "defaults", counted)
-    tensors = sum(part.inputs.nbytes + part.label.nbytes + part.weight.nbytes for part in (training, validation))
-    assert loading.bytes_in_memory(prepared) == pytest.approx(2 * tensors, rel=0.2)
+    label, eta = np.array([0, 1, 5]), np.array([-1.0, 0.5, 2.0])
+    assert (weight_column(weight_tables(), label, np.full(3, 1500.0), eta) == 0).all()
+    weights = weight_column(weight_tables(), label, np.array([30.0, 60.0, 60.0]), eta)
+    assert weights.dtype == np.float32
+    assert weights.tolist() == pytest.approx([1.0, 1.7, 3.3])
 
 
 @pytest.mark.parametrize(
@@ -195,16 +210,17 @@ def test_unprepared_study_writes_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_split_without_jets_is_named(study, monkeypatch):
-    def only_training(card, prepared, splits):
-        part = chunk(1)
-        part.split[:] = 0
-        return iter([part])
-
-    monkeypatch.setattr(loading, "training_jets", only_training)
+def test_a_split_without_jets_is_named(study):
+    write_prepared(study.folder / "prepared.json", prepared_for(study, jets=(60, 0, 60)))
     with pytest.raises(DataError, match="the validation split has no jets"):
         stage.run(study, ["plain"])
     assert not (study.folder / "models").exists()
+
+
+def test_another_number_of_jets_than_prepared_is_named(study):
+    write_prepared(study.folder / "prepared.json", prepared_for(study, jets=(63, 30, 30)))
+    with pytest.raises(StudyError, match="give 120 jets in the train split, prepared.json says 126: run `prepare`"):
+        stage.run(study, ["plain"])
 
 
 def test_card_and_registries_name_the_same():

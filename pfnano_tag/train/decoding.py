@@ -1,0 +1,100 @@
+"""Decoding: from chunks of prepared files to blocks of scaled jets. No torch here: reader processes import this."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from types import TracebackType
+
+import numpy as np
+
+from pfnano_tag.card.card import Card
+from pfnano_tag.errors import DataError
+from pfnano_tag.prepare.prepared import Prepared
+from pfnano_tag.prepare.sample import PreparedFile
+from pfnano_tag.prepare.scaled import scaled_jets
+from pfnano_tag.train.blocks import Block, BlockBuilder
+from pfnano_tag.train.weight_lookup import weight_column
+
+FILES_AT_ONCE = 8
+"""Files that are open at a time, and whose chunks an epoch mixes: opening a file of 1800 branches takes a second."""
+
+KINEMATICS = ("Jet_pt", "Jet_eta")
+"""Branches that the training weight is looked up with; they need not be inputs."""
+
+ChunkOfFile = tuple[int, int]
+"""Index in `Prepared.files`, and in that file's chunks."""
+
+
+class Decoder:
+    """Gives blocks of chunks, in any order; keeps the files used last open. A context manager.
+
+    Parameters
+    ----------
+    card : Card
+        The study's card.
+    prepared : Prepared
+        The prepared study.
+    vectors : bool
+        Whether blocks have the constituents' four-vectors.
+    """
+
+    def __init__(self, card: Card, prepared: Prepared, vectors: bool) -> None:
+        self.card, self.prepared, self.vectors = card, prepared, vectors
+        prepared.inputs.declare()  # a new process does not know a study's own features
+        self._builder = BlockBuilder([name for name in prepared.inputs.groups if name != "jet"])
+        self._open: OrderedDict[int, PreparedFile] = OrderedDict()
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def block(self, chunk: ChunkOfFile, splits: Sequence[str]) -> Block:
+        """Return the jets of a chunk that belong to some splits; the block holds until the next one is asked for.
+
+        Parameters
+        ----------
+        chunk : tuple of int
+            File and chunk.
+        splits : sequence of str
+            Of `train`, `validation`.
+
+        Raises
+        ------
+        UserError
+            When the file can't be read or is another one, or lacks what the networks need.
+        """
+        file, index = chunk
+        source = self._file(file)
+        jets = source.jets(*source.record.chunks[index], splits)
+        scaled = scaled_jets(jets.table, self.prepared.inputs, self.vectors, self._builder.allocate)
+        counts = {name: np.diff(group.offsets) for name, group in scaled.groups.items()}
+        weight = weight_column(self.prepared.weights, jets.label, *(jets.stored[name] for name in KINEMATICS))
+        block = self._builder.block(counts, jets.label, weight, jets.split)
+        self._check_vectors(block, source.record.path)
+        return block
+
+    def _check_vectors(self, block: Block, path: str) -> None:
+        lacking = [name for name, there in block.has_vectors.items() if not there]
+        if self.vectors and lacking:
+            raise DataError(
+                f"{path}: has no four-vectors of constituents ({', '.join(lacking)}), which a network with pairwise "
+                "features needs: set models.NAME.arguments.pair=[], or name the branches in jets.tree.branches"
+            )
+
+    def _file(self, file: int) -> PreparedFile:
+        if file not in self._open:
+            while len(self._open) >= FILES_AT_ONCE:
+                self._open.popitem(last=False)[1].close()
+            self._open[file] = PreparedFile(self.card, self.prepared, self.prepared.files[file], stored=KINEMATICS)
+        self._open.move_to_end(file)
+        return self._open[file]

@@ -1,0 +1,162 @@
+"""The memory that a training will use, known before anything is read, from the counts of the preparation."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pfnano_tag.card.card import Card
+from pfnano_tag.errors import DataError
+from pfnano_tag.prepare.prepared import Prepared
+from pfnano_tag.prepare.splitting import SPLITS
+from pfnano_tag.train.cache import USED
+from pfnano_tag.train.decoding import FILES_AT_ONCE
+from pfnano_tag.train.readers import IN_FLIGHT
+
+GB = 1e9
+
+PROGRAM = 0.5 * GB
+"""Libraries, activations and optimiser of a network of two million parameters."""
+READER = 0.1 * GB
+"""Libraries of a reader process."""
+FILE = 0.018 * GB
+"""An open file: uproot's description of 1800 branches."""
+WORKING = 4
+"""Memory to read a chunk, over the size of its branches: they, derived columns and scaled ones (2 to 3 measured)."""
+
+VALUE, VECTOR = 4 + 1, 16
+"""Bytes of a feature's value with its placeholder flag, and of a four-vector."""
+JET = 8 + 4 + 3 * 16 + 32
+"""Bytes of a jet's label, weight, places of constituents, and of its number in permutations."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What the training stream holds, in bytes.
+
+    Parameters
+    ----------
+    cache : str
+        `none`, `ram` or `scratch`.
+    vectors : bool
+        Whether four-vectors are read.
+    window : int
+        Training jets in the shuffle buffer.
+    parts : dict of float
+        Memory by what it is for.
+    scratch : int
+        Disk space of the cache.
+    """
+
+    cache: str
+    vectors: bool
+    window: int
+    parts: dict[str, float]
+    scratch: int
+
+    @property
+    def total(self) -> float:
+        """All memory."""
+        return sum(self.parts.values())
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {size / GB:.2f}" for name, size in self.parts.items())
+        disk = f"; {self.scratch / GB:.2f} GB of disk for the cache" if self.scratch else ""
+        return f"about {self.total / GB:.1f} GB ({parts}), cache {self.cache}{disk}"
+
+
+def constituents_per_jet(prepared: Prepared) -> dict[str, float]:
+    """Mean number of constituents of a kept jet, by group."""
+    kept = max(1, sum(prepared.total(split) for split in SPLITS))
+    return {
+        group: max((prepared.defaults[f.id].entries for f in features if f.id in prepared.defaults), default=0) / kept
+        for group, features in prepared.inputs.groups.items()
+        if group != "jet"
+    }
+
+
+def bytes_per_jet(prepared: Prepared, vectors: bool) -> float:
+    """Mean memory of a scaled jet."""
+    size = float(JET) + VALUE * len(prepared.inputs.groups.get("jet", ()))
+    for group, mean in constituents_per_jet(prepared).items():
+        size += mean * (VALUE * len(prepared.inputs.groups[group]) + VECTOR * vectors)
+    return size
+
+
+def memory_plan(card: Card, prepared: Prepared, buffers: Sequence[int], vectors: bool) -> MemoryPlan:
+    """Choose the cache and add up the memory.
+
+    Parameters
+    ----------
+    card : Card
+        Section `resources`.
+    prepared : Prepared
+        Counts of jets and constituents.
+    buffers : sequence of int
+        `training.buffer` of each network.
+    vectors : bool
+        Whether a network needs four-vectors.
+    """
+    cache = card.resources.cache
+    if cache == "auto":
+        held = _plan(card, prepared, "ram", buffers, vectors)
+        return held if held.total <= allowed(card) else _plan(card, prepared, "none", buffers, vectors)
+    return _plan(card, prepared, cache, buffers, vectors)
+
+
+def _plan(card: Card, prepared: Prepared, cache: str, buffers: Sequence[int], vectors: bool) -> MemoryPlan:
+    per_jet = bytes_per_jet(prepared, vectors)
+    used = {split: prepared.total(split) for split in USED}
+    chunks = max(1, sum(len(record.chunks) for record in prepared.files))
+    block = per_jet * sum(used.values()) / chunks
+    readers = card.resources.readers
+    files = FILE * min(FILES_AT_ONCE, len(prepared.files))
+    working = WORKING * card.resources.chunk_bytes + files
+    window = round(min(max(buffers), used["train"]) + used["train"] / chunks)
+    parts = {"program": PROGRAM}
+    if cache == "ram":
+        parts["jets"] = per_jet * sum(used.values())
+    else:
+        parts["shuffle buffer"] = per_jet * window
+    if readers:
+        parts[f"{readers} reader{'s' if readers > 1 else ''}"] = readers * (READER + working)
+        parts["chunks in flight"] = (IN_FLIGHT * readers + 1) * block
+    else:
+        parts["reading"] = working + block
+    scratch = round(per_jet * sum(used.values())) if cache == "scratch" else 0
+    return MemoryPlan(cache, vectors, window, parts, scratch)
+
+
+def allowed(card: Card) -> float:
+    """Memory that may be used: the card's, or the machine's where that is less."""
+    return min(card.resources.memory * GB, _machine())
+
+
+def check_memory(card: Card, prepared: Prepared, plan: MemoryPlan) -> None:
+    """Refuse a training that does not fit into memory, before anything is read.
+
+    Raises
+    ------
+    DataError
+        With what is needed, what is allowed, and what to do.
+    """
+    if plan.total <= allowed(card):
+        return
+    jets = sum(prepared.total(split) for split in USED)
+    lower = ["training.buffer"] if plan.cache != "ram" else []
+    lower += [*(["resources.readers"] if card.resources.readers else []), "resources.chunk"]
+    advice = f"lower {', '.join(lower[:-1])} or {lower[-1]}" if len(lower) > 1 else f"lower {lower[0]}"
+    if plan.cache == "ram":
+        advice = f"set resources.cache=auto, or {advice}"
+    if plan.total <= _machine():
+        advice = f"raise resources.memory to {math.ceil(plan.total / GB * 10) / 10:.1f} or more, or {advice}"
+        limit = f"resources.memory allows {card.resources.memory:g} GB"
+    else:
+        limit = f"this machine has {_machine() / GB:.1f} GB"
+    raise DataError(f"training on {jets} jets needs {plan}; {limit}: {advice}")
+
+
+def _machine() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
