@@ -145,7 +145,7 @@ def read_column(baskets: BasketList, start: int, stop: int, fetch: Fetch) -> Jag
     Raises
     ------
     ValueError
-        When a basket is damaged; decompression raises errors of its own.
+        When a basket is damaged, or the file ends before it does.
     """
     values: list[NDArray[Any]] = []
     offsets = np.zeros(max(stop - start, 0) + 1, dtype=np.int64)
@@ -154,7 +154,7 @@ def read_column(baskets: BasketList, start: int, stop: int, fetch: Fetch) -> Jag
         entries = baskets.edges[index + 1] - baskets.edges[index]
         first = max(start - baskets.edges[index], 0)
         last = min(stop - baskets.edges[index], entries)
-        data, positions = _decoded(fetch(*baskets.ranges[index]), baskets.name, entries)
+        data, positions = _decoded(_fetched(baskets, index, fetch), baskets.name, entries)
         if not baskets.is_jagged:
             found = _numbers(data, baskets, entries)
         elif positions is None:
@@ -171,6 +171,17 @@ def read_column(baskets: BasketList, start: int, stop: int, fetch: Fetch) -> Jag
     empty = np.empty((0, *baskets.shape), dtype=baskets.native)
     column = values[0] if len(values) == 1 else np.concatenate([empty, *values])
     return Jagged(column, offsets) if baskets.is_jagged else column
+
+
+def _fetched(baskets: BasketList, index: int, fetch: Fetch) -> bytes:
+    """Return the bytes of a basket."""
+    start, stop = baskets.ranges[index]
+    raw = fetch(start, stop)
+    if len(raw) < stop - start:
+        raise ValueError(
+            f"a basket of '{baskets.name}' lies at bytes {start} to {stop}, and the file ends before: it is truncated"
+        )
+    return raw
 
 
 def _numbers(data: Bytes, baskets: BasketList, entries: int) -> NDArray[Any]:
@@ -228,7 +239,10 @@ def _decompressed(stored: memoryview, size: int, name: str) -> Bytes:
             checksum, block = int.from_bytes(block[:_LZ4_CHECKSUM], "big"), block[_LZ4_CHECKSUM:]
             if xxhash.xxh64_intdigest(block) != checksum:
                 raise ValueError(f"the checksum of a basket of '{name}' does not fit its bytes")
-        written = _DECOMPRESS[header[:2]](block, data[filled : filled + unpacked])
+        try:
+            written = _DECOMPRESS[header[:2]](block, data[filled : filled + unpacked])
+        except (ValueError, OSError, RuntimeError, zlib.error, cramjam.DecompressionError) as error:
+            raise ValueError(f"a basket of '{name}' can't be decompressed: {error}") from error
         if written != unpacked:
             raise ValueError(f"a block of a basket of '{name}' has {written} bytes, expected {unpacked}")
         filled += unpacked

@@ -169,7 +169,7 @@ def read_prepared(path: str | Path, card: Card | None = None) -> Prepared:
     if card is not None:
         _same_card(Path(path), content["sections"], card)
     try:
-        return _from_json(content)
+        return prepared_of(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StudyError(f"{path}: damaged ({type(error).__name__}: {error}); run `prepare` again") from error
 
@@ -203,7 +203,14 @@ def _same_card(path: Path, sections: Mapping[str, str], card: Card) -> None:
         )
 
 
-def _from_json(content: Mapping[str, Any]) -> Prepared:
+def prepared_of(content: Mapping[str, Any]) -> Prepared:
+    """Return the prepared study of JSON content, as `Prepared.to_json` makes it.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError, AttributeError
+        When the content is something else.
+    """
     counts = {
         name: DefaultCounts(c["entries"], c["placeholders"], c["non_finite"])
         for name, c in content["defaults"].items()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import signal
 import socket
 import struct
@@ -23,10 +22,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 from pfnano_tag import errors
+from pfnano_tag.card.base import strictly
 from pfnano_tag.card.card import Card
 from pfnano_tag.errors import Incomplete, UserError
 from pfnano_tag.nano.allocation import keep_freed_memory
-from pfnano_tag.prepare.prepared import Prepared
+from pfnano_tag.prepare.prepared import Prepared, prepared_of
 from pfnano_tag.train.blocks import Block, mapped_block, write_block
 from pfnano_tag.train.decoding import ChunkOfFile, Decoder
 
@@ -54,7 +54,8 @@ class Readers:
     def __init__(self, count: int, card: Card, prepared: Prepared, vectors: bool) -> None:
         self.count = count
         self._prepared = prepared
-        self._first_message = pickle.dumps((card, prepared, vectors))  # stays among our own processes
+        study = {"card": card.model_dump(mode="json"), "prepared": prepared.to_json(), "vectors": vectors}
+        self._first_message = json.dumps(study).encode()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._sockets: list[socket.socket] = []
         self._tickets = 0
@@ -174,9 +175,10 @@ def serve(descriptor: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # they go to the whole job: the caller decides when readers end
     with socket.socket(fileno=descriptor) as caller:
-        card, prepared, vectors = pickle.loads(_receive(caller)[0])
+        study = json.loads(_receive(caller)[0])
+        card, prepared = strictly(Card, study["card"]), prepared_of(study["prepared"])
         keep_freed_memory()
-        with Decoder(card, prepared, vectors) as decoder:
+        with Decoder(card, prepared, study["vectors"]) as decoder:
             try:
                 while True:
                     _serve_one(caller, decoder)
