@@ -1,0 +1,1 @@
+"""Ratios against peers and limits, each a command: `python -m benchmarks.NAME [--quick]`."""
