@@ -1,6 +1,6 @@
 """Says what files are: layout, kind, events, jets, flavours, features that can be had, weights, taggers, speed.
 
-Reads: PFNano (or NanoAOD) files, of which only the branches that are counted.
+Reads: PFNano (or NanoAOD) files, trees of jets; of these the branches that features and counts are made from.
 Writes: a table, or with --json one JSON object {"files": [...]}, to standard output.
 """
 
@@ -48,18 +48,19 @@ def inspect_file(path: str, jets: Jets | None = None) -> dict[str, Any]:
     Raises
     ------
     FileError
-        When the file can't be opened or has no tree `Events`.
+        When the file can't be opened, or has neither a tree `Events` nor one of jets.
     BadChunk
-        When a branch that is counted can't be read.
+        When a branch that features or counts are made from can't be read.
     """
     from pfnano_tag.nano.reader import PFNanoFile
-    from pfnano_tag.nano.schema import FEATURES
+    from pfnano_tag.nano.schema import FEATURES, JET_VECTOR
     from pfnano_tag.nano.taggers import stored_branches
 
     with PFNanoFile(path, jets) as file:
         has_jets = {"Jet_pt", "nJet"} <= file.branches
         features = {name: file.contents.status(feature) for name, feature in FEATURES.items()}
-        counts = _count(file, [name for name, status in features.items() if status != "missing"], has_jets)
+        there = [name for name, status in features.items() if status != "missing"]
+        counts = _count(file, there if file.branches.issuperset(JET_VECTOR) else [], has_jets)
         return {
             "path": path,
             "trees": dict(file.trees),
@@ -98,7 +99,7 @@ def _count(file: PFNanoFile, features: list[str], has_jets: bool) -> dict[str, A
             started = time.process_time()
             chunk.load(branches)
             seconds[name] = seconds.get(name, 0.0) + time.process_time() - started
-        jets += int(chunk["nJet"].sum())
+        jets += len(chunk["Jet_pt"].values)
         if file.kind == "mc":
             flavours.update(_flavours(chunk))
         for name, (total, default) in _placeholders(chunk, features).items():
@@ -187,7 +188,7 @@ def _placeholders(chunk: Chunk, features: list[str]) -> dict[str, tuple[int, int
         group = {"Cpfcan": "charged", "Npfcan": "neutral", "sv": "sv"}[flat.partition("_")[0]]
         caps[group] = min(caps[group], len(slots))
     candidate_pt = Inputs().candidate_pt if contents.candidate_pt is None else contents.candidate_pt
-    every_jet = np.ones(int(chunk["nJet"].sum()), dtype=np.bool_)
+    every_jet = np.ones(len(chunk["Jet_pt"].values), dtype=np.bool_)
     table = read_jets(chunk, features, every_jet, caps, candidate_pt)
     return {name: (len(table.column(name)), int(table.default_mask(name).sum())) for name in features}
 

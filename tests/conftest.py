@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# a busy machine fails no test
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # test processes run side by side: one thread each, set before anything numerical is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,6 +34,17 @@ regions:
   dy: {{selection: dy}}
 histograms: {{variants: [fgsm]}}
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table_of_features() -> Iterator[None]:
+    """Take the features that a module's cards declare out of the table again: other modules count those in it."""
+    from pfnano_tag.nano.schema import FEATURES
+
+    before = dict(FEATURES)
+    yield
+    FEATURES.clear()
+    FEATURES.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import awkward as ak
 import numpy as np
 import pytest
 import uproot
@@ -135,3 +136,13 @@ def test_listing_has_every_command_and_no_other():
 def test_the_document_holds_the_table_that_is_printed():
     document = Path(__file__).resolve().parents[1] / "docs" / "layouts.md"
     assert feature_table() in document.read_text(encoding="utf-8")
+
+
+def test_jets_without_all_of_their_four_vector_are_described(tmp_path):
+    """What a file lacks is what one asks for; the counter, which may be damaged, is not trusted."""
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file.mktree("Events", {"Jet": "var * {pt: float32}"}, field_name=lambda outer, inner: f"{outer}_{inner}")
+        file["Events"].extend({"Jet": ak.zip({"pt": ak.from_regular(np.ones((3, 2), np.float32))})})
+    found = inspect_file(str(tmp_path / "a.root"))
+    assert (found["jets"], found["features"]["jet/pt"], found["features"]["jet/eta"]) == (6, "read", "missing")
+    assert found["defaults"] == {}

@@ -19,7 +19,8 @@ from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.card.hashing import content_hash, file_hash
 from pfnano_tag.errors import CardError, DataError, MissingBranch
 from pfnano_tag.infer.networks import Networks, load_networks
-from pfnano_tag.nano.reader import PFNanoFile, Plan
+from pfnano_tag.nano.plan import Plan
+from pfnano_tag.nano.reader import PFNanoFile
 from pfnano_tag.nano.taggers import stored_branches
 from pfnano_tag.prepare.cleaning import cleaning_branches
 from pfnano_tag.prepare.labeling import indistinct_in, truth_branches

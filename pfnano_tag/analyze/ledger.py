@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pfnano_tag.card.hashing import file_hash
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.errors import OutputError
-from pfnano_tag.nano.reader import Plan
+from pfnano_tag.nano.plan import Plan
 
 log = logging.getLogger(__name__)
 Partial = dict[str, NDArray[Any]]

@@ -50,7 +50,8 @@ def expand_files(patterns: Iterable[str]) -> list[str]:
     Raises
     ------
     FileError
-        When a path does not exist, a glob matches nothing, or a list holds itself; lists are named with the line.
+        When a path does not exist, a glob matches nothing, or a list is empty or holds itself; lists are named with
+        the line.
     """
     files: list[str] = []
     known: set[str] = set()
@@ -80,6 +81,8 @@ def _expand(pattern: str, lists: tuple[Path, ...]) -> Iterable[str]:
     matches = sorted(match for match in glob.glob(pattern, recursive=True) if Path(match).is_file())
     if not matches:
         what = "matches no file" if any(sign in pattern for sign in "*?[") else "no such file"
+        if Path(pattern).is_dir():
+            what = f"is a folder; write {Path(pattern) / '*.root'}"
         raise FileError(f"{pattern}: {what} (seen from {Path.cwd()})")
     return matches
 
@@ -104,12 +107,15 @@ def _listed(path: Path, lists: tuple[Path, ...]) -> Iterator[str]:
     if path.resolve() in lists:
         raise FileError(f"{path}: the list of files holds itself")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"{path}: the list of files can't be read: {error}") from error
-    for number, line in enumerate((line.strip() for line in lines), start=1):
-        if line and not line.startswith("#"):
-            try:
-                yield from _expand(line, (*lists, path.resolve()))
-            except FileError as error:
-                raise FileError(f"{path}, line {number}: {error}") from error
+    named = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
+    named = [(number, line) for number, line in named if line and not line.startswith("#")]
+    if not named:
+        raise FileError(f"{path}: the list of files names no file")
+    for number, line in named:
+        try:
+            yield from _expand(line, (*lists, path.resolve()))
+        except FileError as error:
+            raise FileError(f"{path}, line {number}: {error}") from error

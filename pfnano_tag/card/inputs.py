@@ -30,7 +30,7 @@ class Inputs(Section):
     set: Literal["constituents", "deepjet"] = "constituents"
     """`constituents`: all derivable from candidate collections; `deepjet`: adds the `Jet_DeepCSV_*` globals."""
 
-    features: tuple[str, ...] | None = None
+    features: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Inputs (`group/name`) instead of those of a set, in this order within a group; null: all of the set."""
 
     caps: Caps = Caps()

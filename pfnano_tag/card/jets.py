@@ -79,6 +79,25 @@ class JetTree(Section):
     candidate_pt: Annotated[float, Field(ge=0)] = 0.95
     """Lowest transverse momentum of the candidates in the tree [GeV]; must be that of section `inputs`."""
 
+    @model_validator(mode="after")
+    def _labels(self) -> JetTree:
+        for flavour, flags in self.labels.items():
+            if flavour not in NTUPLE_LABELS:
+                raise ValueError(f"labels: {flavour!r} is no flavour class; there are {', '.join(NTUPLE_LABELS)}")
+            for flag in flags:
+                _, asked, value = flag.partition("=")
+                if asked and not _is_number(value):
+                    raise ValueError(f"labels.{flavour}: {flag!r} asks for {value!r}, expected a number: branch=5")
+        return self
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
 
 class Jets(Section):
     """Acceptance of the jets, and their place in the files."""

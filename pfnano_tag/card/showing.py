@@ -115,4 +115,6 @@ def _default_of(field: FieldInfo) -> str:
         return ", ".join(default) or "empty"
     if isinstance(default, (tuple, list)):
         return f"[{', '.join(str(item) for item in default)}]"
-    return {None: "null", True: "true", False: "false"}.get(default) or str(default)
+    if isinstance(default, bool):  # before numbers: 1 == True
+        return str(default).lower()
+    return "null" if default is None else str(default)

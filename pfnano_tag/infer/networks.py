@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from pfnano_tag.nano.features import branches_for, has_vectors, read_jets
 from pfnano_tag.nano.jets import JetTable
 from pfnano_tag.nano.layouts import require_inputs
 from pfnano_tag.nano.reader import Chunk, PFNanoFile
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,10 @@ def _check_jets(name: str, tagger: Tagger, file: PFNanoFile) -> None:
         raise DataError(
             f"{file.path}: its jets are {file.jet_type}, model {name!r} was trained on {', '.join(trained)}; "
             "use the other jets, or set jets.mix=[types]"
+        )
+    if trained and file.jet_type == "unknown":
+        log.warning(
+            "%s does not say what its jets are; model %r was trained on %s", file.path, name, ", ".join(trained)
         )
     groups = [group for group in tagger.inputs.groups if group != "jet" and not has_vectors(file.contents, group)]
     if tagger.module.needs_vectors and groups:

@@ -20,13 +20,16 @@ from pfnano_tag.infer.discriminants import discriminant
 from pfnano_tag.infer.networks import Networks, limit_threads, load_networks
 from pfnano_tag.infer.prediction import predict
 from pfnano_tag.nano.columns import Index, Jagged, offsets_of
-from pfnano_tag.nano.reader import Chunk, PFNanoFile, Plan, open_file
+from pfnano_tag.nano.plan import Plan
+from pfnano_tag.nano.reader import Chunk, PFNanoFile, open_file
 from pfnano_tag.nano.writer import friend_tree, protect_events
 from pfnano_tag.prepare.cleaning import KINEMATICS, clean
 
 log = logging.getLogger(__name__)
 NO_SCORE = np.float32(-1.0)
 TREE = "Friends"
+SHOWN = 20
+"""How many of the lost chunks the last message names."""
 
 
 def run(card: Card, file: str, models: Sequence[str] | None, output: str | Path, acceptance: bool = False) -> None:
@@ -63,8 +66,10 @@ def run(card: Card, file: str, models: Sequence[str] | None, output: str | Path,
         plan = plan_of(card, networks, source)
         lost = _write(card, networks, source, plan, Path(output), acceptance)
     if lost:
+        named = [str(error) for error in lost[:SHOWN]]
+        more = [f"and {len(lost) - SHOWN} more"] if len(lost) > SHOWN else []
         raise Incomplete(
-            f"{output}: {len(lost)} of {len(plan)} chunks have no scores (-1): {'; '.join(map(str, lost))}"
+            f"{output}: {len(lost)} of {len(plan)} chunks have no scores (-1):\n  " + "\n  ".join([*named, *more])
         )
 
 

@@ -2,7 +2,7 @@
 
 The arrays of a chunk have a few megabytes each. By default the GNU C library fetches such arrays from the system and
 returns them one by one, and each time the system clears every page: reading chunk after chunk then spends up to a
-third of its time there.
+third of its time there. The peak of the memory stays what it is: what is kept for the next chunk was in use before.
 """
 
 from __future__ import annotations

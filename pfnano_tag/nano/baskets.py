@@ -11,7 +11,7 @@ import struct
 import threading
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,6 +147,8 @@ def read_column(baskets: BasketList, start: int, stop: int, fetch: Fetch) -> Jag
     ValueError
         When a basket is damaged, or the file ends before it does.
     """
+    if stop > baskets.edges[-1]:
+        raise ValueError(f"'{baskets.name}' ends at entry {baskets.edges[-1]}, before entry {stop}")
     values: list[NDArray[Any]] = []
     offsets = np.zeros(max(stop - start, 0) + 1, dtype=np.int64)
     at = 0
@@ -204,8 +206,11 @@ def _bounds(positions: NDArray[np.int32], baskets: BasketList, size: int) -> NDA
 
 def _decoded(raw: bytes, name: str, entries: int) -> tuple[Bytes, NDArray[np.int32] | None]:
     """Return the bytes of a basket's values, and where entries begin and end in them if that is stored."""
-    length, _, size, _, key_length, _ = _KEY.unpack_from(raw)
-    *_, held, end, _ = _BASKET.unpack_from(raw, key_length - _BASKET.size)
+    try:
+        length, _, size, _, key_length, _ = _KEY.unpack_from(raw)
+        *_, held, end, _ = _BASKET.unpack_from(raw, key_length - _BASKET.size)
+    except struct.error as error:
+        raise ValueError(f"the key of a basket of '{name}' is damaged: {error}") from error
     if length != len(raw) or held != entries:
         raise ValueError(f"a basket of '{name}' says {length} bytes, {held} entries; expected {len(raw)}, {entries}")
     stored = memoryview(raw)[key_length:]
@@ -222,28 +227,37 @@ def _decoded(raw: bytes, name: str, entries: int) -> tuple[Bytes, NDArray[np.int
 
 
 def _decompressed(stored: memoryview, size: int, name: str) -> Bytes:
-    """Decompress the blocks of a basket, into memory that the next one overwrites.
-
-    A block begins with two letters, a method, and its sizes in three bytes each.
-    """
-    data = _scratch.of(size)
-    filled = at = 0
-    while filled < size:
-        header = bytes(stored[at : at + _BLOCK_HEADER])
-        packed, unpacked = int.from_bytes(header[3:6], "little"), int.from_bytes(header[6:9], "little")
-        block = stored[at + _BLOCK_HEADER : at + _BLOCK_HEADER + packed]
-        at += _BLOCK_HEADER + packed
-        if header[:2] not in _DECOMPRESS or len(block) != packed or not 0 < unpacked <= size - filled:
-            raise ValueError(f"a basket of '{name}' has a block that is cut, too long, or of no known compression")
-        if header[:2] == b"L4":
+    """Decompress the blocks of a basket, into memory that the next one overwrites."""
+    blocks = list(_blocks(stored, size, name))
+    data = _scratch.of(size)  # not before the blocks are known to fill it: a damaged size may be 2 GB
+    filled = 0
+    for method, block, unpacked in blocks:
+        if method == b"L4":
             checksum, block = int.from_bytes(block[:_LZ4_CHECKSUM], "big"), block[_LZ4_CHECKSUM:]
             if xxhash.xxh64_intdigest(block) != checksum:
                 raise ValueError(f"the checksum of a basket of '{name}' does not fit its bytes")
         try:
-            written = _DECOMPRESS[header[:2]](block, data[filled : filled + unpacked])
+            written = _DECOMPRESS[method](block, data[filled : filled + unpacked])
         except (ValueError, OSError, RuntimeError, zlib.error, cramjam.DecompressionError) as error:
             raise ValueError(f"a basket of '{name}' can't be decompressed: {error}") from error
         if written != unpacked:
             raise ValueError(f"a block of a basket of '{name}' has {written} bytes, expected {unpacked}")
         filled += unpacked
     return data
+
+
+def _blocks(stored: memoryview, size: int, name: str) -> Iterator[tuple[bytes, memoryview, int]]:
+    """Yield letters, bytes and uncompressed size of the blocks that together have `size` bytes.
+
+    A block begins with two letters, a method, and its sizes in three bytes each.
+    """
+    at = 0
+    while size:
+        header = bytes(stored[at : at + _BLOCK_HEADER])
+        packed, unpacked = int.from_bytes(header[3:6], "little"), int.from_bytes(header[6:9], "little")
+        block = stored[at + _BLOCK_HEADER : at + _BLOCK_HEADER + packed]
+        at += _BLOCK_HEADER + packed
+        if header[:2] not in _DECOMPRESS or len(block) != packed or not 0 < unpacked <= size:
+            raise ValueError(f"a basket of '{name}' has a block that is cut, too long, or of no known compression")
+        yield header[:2], block, unpacked
+        size -= unpacked

@@ -19,11 +19,9 @@ from pfnano_tag.nano.bounds import four_vector
 from pfnano_tag.nano.columns import Index, offsets_of, rank_in_list
 from pfnano_tag.nano.jets import VECTOR
 from pfnano_tag.nano.layouts import Status
-from pfnano_tag.nano.links import NEAREST_VERTEX, Block, Linked, linked
+from pfnano_tag.nano.links import NEAREST_VERTEX, Block, Linked
 from pfnano_tag.nano.ordering import order_in_lists
 from pfnano_tag.nano.schema import Feature
-
-__all__ = ["Candidates", "Content", "in_order", "linked", "read"]
 
 Array = NDArray[np.floating]
 
@@ -65,7 +63,7 @@ def read(links: Linked, group: str, features: Sequence[Feature], status: Mapping
     cap : int
         Constituents kept per jet.
     """
-    offsets = offsets_of(np.minimum(links.count(group == "charged"), cap))
+    offsets = offsets_of(np.minimum(links.count(group), cap))
     size = int(offsets[-1])
     values = [(f, np.empty(size, dtype=np.float32)) for f in features]
     vector = {name: np.empty(size, dtype=np.float32) for name in VECTOR}

@@ -130,15 +130,6 @@ def pairs_within(left: Index, right: Index) -> tuple[Index, Index, Index]:
     return np.repeat(np.arange(left[-1]), np.diff(offsets)), rows, offsets
 
 
-def least_per_list(values: NDArray[np.floating], offsets: Index, empty: float) -> NDArray[np.floating]:
-    """Return the least value of each list; `empty` for a list without rows."""
-    least = np.full(len(offsets) - 1, empty, dtype=values.dtype)
-    filled = np.diff(offsets) > 0
-    if filled.any():
-        least[filled] = np.minimum.reduceat(values, offsets[:-1][filled])
-    return least
-
-
 def outside_lists(index: NDArray[np.signedinteger], counts: Index) -> Index | None:
     """Return the rows whose index is not in 0 to count - 1 of its list; None where there is none.
 

@@ -17,6 +17,7 @@ from pfnano_tag.nano.bounds import Bounded, bounded
 from pfnano_tag.nano.columns import Jagged
 from pfnano_tag.nano.jets import VECTOR, ConstituentTable, JetTable
 from pfnano_tag.nano.layouts import Contents, Status, require_inputs
+from pfnano_tag.nano.links import linked
 from pfnano_tag.nano.reader import Chunk
 from pfnano_tag.nano.schema import CHARGED, FEATURES, JET_VECTOR, NEUTRAL, SV_VECTOR, Feature, Group
 from pfnano_tag.nano.selection import SelectedJets, aligned
@@ -175,11 +176,11 @@ def _add_linked(
     counts: dict[str, NDArray[np.int64]] = {}
     counted = {f.name for f in wanted.get("jet", []) if status[f.id] != "missing"}
     if {"charged", "neutral"} & wanted.keys() or {"nCpfcand", "nNpfcand"} & counted:
-        linked = candidates.linked(chunk, jets, candidate_pt)
-        counts |= {"nCpfcand": linked.count(charged=True), "nNpfcand": linked.count(charged=False)}
+        links = linked(chunk, jets, candidate_pt)
+        counts |= {"nCpfcand": links.count("charged"), "nNpfcand": links.count("neutral")}
         for group in ("charged", "neutral"):
             if group in wanted:
-                table.add(group, candidates.read(linked, group, wanted[group], status, caps[group]))
+                table.add(group, candidates.read(links, group, wanted[group], status, caps[group]))
     if "sv" in wanted or "nsv" in counted:
         counts["nsv"] = vertices.count(chunk, jets)
     if "sv" in wanted:
@@ -231,6 +232,9 @@ def _jet_values(
     if feature.name in counts:
         return counts[feature.name].astype(np.float32)
     branch = chunk.file.contents.branches_of(feature)[0]
-    if isinstance(chunk[branch], Jagged):
+    column = chunk[branch]
+    if isinstance(column, Jagged):
         return aligned(chunk, branch, chunk["Jet_pt"])[row].astype(np.float32)
-    return np.asarray(chunk[branch][event], dtype=np.float32)
+    if column.ndim != 1:
+        raise chunk.bad(f"{chunk.file.stored(branch)} has {column.shape[1]} values per entry, expected one")
+    return np.asarray(column[event], dtype=np.float32)

@@ -265,7 +265,7 @@ def _complaint(features: list[str], contents: Contents, needed_by: str) -> str:
     needed: dict[str, list[str]] = {}
     absent = [name for name in features if not contents.wanted_of(FEATURES[name])]
     for name in features:
-        for branch in contents.wanted_of(FEATURES[name]):
+        for branch in dict.fromkeys(contents.wanted_of(FEATURES[name])):
             if branch not in contents.branches:
                 needed.setdefault(branch, []).append(name)
     lines = [

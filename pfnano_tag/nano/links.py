@@ -200,9 +200,9 @@ class Linked:
 
     blocks: tuple[Block, ...]
 
-    def count(self, charged: bool) -> NDArray[np.int64]:
-        """Return the number of charged or neutral candidates of each jet, before any truncation."""
-        counts = [block.counts["charged" if charged else "neutral"] for block in self.blocks]
+    def count(self, group: str) -> NDArray[np.int64]:
+        """Return the number of `charged` or `neutral` candidates of each jet, before any truncation."""
+        counts = [block.counts[group] for block in self.blocks]
         return np.concatenate([np.zeros(0, dtype=np.int64), *counts])
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfnano_tag.card.jets import JetTree
+from pfnano_tag.errors import CardError, nearest
 from pfnano_tag.nano import jet_id
 from pfnano_tag.nano.columns import Jagged
 from pfnano_tag.nano.schema import FEATURES
@@ -99,7 +100,13 @@ def _fat_jet_names(stored: frozenset[str]) -> Names:
 
 
 def _jet_id(arrays: Arrays, start: int, stop: int) -> Column:
-    columns = [column for column in arrays.values() if isinstance(column, Jagged)]
+    columns: list[Jagged] = []
+    for name, column in arrays.items():
+        if not isinstance(column, Jagged):
+            raise ValueError(f"{name} has one value per event, expected lists")
+        if columns and not np.array_equal(column.offsets, columns[0].offsets):
+            raise ValueError(f"{name} has other numbers of jets than {next(iter(arrays))}: different lengths")
+        columns.append(column)
     return Jagged(jet_id.jet_id(*(column.values for column in columns)), columns[0].offsets)
 
 
@@ -117,9 +124,19 @@ def tree_names(stored: frozenset[str], tree: JetTree, uuid: str) -> Names:
         The card's mapping.
     uuid : str
         Of the file: its part of the events' identity where the tree has none.
+
+    Raises
+    ------
+    CardError
+        When the mapping names a feature or four-vector that there is not.
     """
     own: dict[str, str | None] = {name: feature.branch for name, feature in tree.features.items()}
-    wanted = ntuple_branches() | own | tree.branches
+    known = ntuple_branches() | own
+    unknown = [name for name in tree.branches if "/" in name and name not in known and name not in FEATURES]
+    if unknown:
+        hints = ", ".join(nearest(unknown[0], known)) or "none"
+        raise CardError(f"jets.tree.branches: {unknown[0]!r} is no feature or four-vector; nearest: {hints}")
+    wanted = known | tree.branches
     names = {
         ours: Branch((theirs,), _one_jet_per_event if ours.startswith("Jet_") else None)
         for ours, theirs in wanted.items()
@@ -168,9 +185,17 @@ def ntuple_branches() -> dict[str, str | None]:
     return {**NTUPLE_EVENT, **features, **vectors}
 
 
+def _one_per_jet(arrays: Arrays, name: str) -> NDArray[Any]:
+    """Return a column of a tree of jets that must have one value per entry; a list would be taken for a flag."""
+    column = arrays[name]
+    if isinstance(column, Jagged) or column.ndim != 1:
+        raise ValueError(f"{name} holds lists, expected one value per jet (jets.tree)")
+    return column
+
+
 def _one_jet_per_event(arrays: Arrays, start: int, stop: int) -> Column:
-    (values,) = arrays.values()
-    return Jagged(np.asarray(values), np.arange(stop - start + 1))
+    (name,) = arrays
+    return Jagged(_one_per_jet(arrays, name), np.arange(stop - start + 1))
 
 
 CODES = {"b": 500, "bb": 510, "lepb": 520, "c": 400, "uds": 1, "g": 0}
@@ -186,7 +211,7 @@ def _labels(flags: Mapping[str, list[str]]) -> Make:
             chosen = np.zeros(stop - start, dtype=np.bool_)
             for flag in some:
                 branch, _, value = flag.partition("=")
-                column = np.asarray(arrays[branch])
+                column = _one_per_jet(arrays, branch)
                 chosen |= (column == float(value)) if value else (column != 0)
             codes[chosen] = CODES[flavour]
             classes += chosen

@@ -6,8 +6,7 @@ Branches are asked for by their canonical names (see `names`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.jets import Jets
-from pfnano_tag.errors import BadChunk, FileError, UserError
+from pfnano_tag.errors import BadChunk, FileError, MissingBranch
 from pfnano_tag.nano import sources
 from pfnano_tag.nano.columns import Jagged
 from pfnano_tag.nano.containers import Container
@@ -33,32 +32,20 @@ from pfnano_tag.nano.layouts import (
     require_branches,
 )
 from pfnano_tag.nano.names import NTUPLE_EVENT, Branch, Names, event_names, tree_names
+from pfnano_tag.nano.plan import Plan, plan_chunks
+from pfnano_tag.nano.runs import RunsTotals, totals_of
 from pfnano_tag.nano.schema import declare, own_features
 from pfnano_tag.nano.sources import RootFile
 
-Plan = tuple[tuple[int, int], ...]
 EVENTS = "Events"
 ONE_PER_EVENT = ("run", "luminosityBlock", "event", "genWeight", "PV_npvs")
 """Branches that are no lists."""
+IDENTITY = ("run", "luminosityBlock", "event")
+"""Branches that identify an event; in single precision different events would become one."""
+REAL = ("_pt", "_eta", "_phi", "_mass")
+"""Ends of the names of branches that hold real numbers, whatever else differs between productions."""
 TREES = ("TTree", "ROOT::RNTuple")
 """Classes of what holds entries."""
-
-
-@dataclass(frozen=True)
-class RunsTotals:
-    """Sums over the events that a file was made from, of the tree `Runs` (simulation).
-
-    Parameters
-    ----------
-    count : int
-        Events generated.
-    sumw, sumw2 : float
-        Sum of generator weights and of their squares.
-    """
-
-    count: int
-    sumw: float
-    sumw2: float
 
 
 def open_file(path: str | Path, card: Card) -> PFNanoFile:
@@ -81,6 +68,8 @@ class PFNanoFile:
     ------
     FileError
         When the file can't be opened, is no ROOT file, or has no tree of events or jets.
+    MissingBranch
+        When AK8 jets are asked for, and the file holds AK4 jets alone.
     """
 
     def __init__(self, path: str | Path, jets: Jets | None = None) -> None:
@@ -110,12 +99,21 @@ class PFNanoFile:
         raise FileError(f"{self.path}: no tree 'Events'{hint} in this file; it has: {has}")
 
     def _require_jets(self) -> None:
-        """Refuse a tree that is neither one of events nor, by the card's names, one of jets."""
+        """Refuse a tree that is neither one of events nor, by the card's names, one of jets; or without AK8 jets."""
         if self.is_jet_tree and "Jet_pt" not in self.names:
             looked_for = self.jets.tree.branches.get("Jet_pt", NTUPLE_EVENT["Jet_pt"])
             raise FileError(
                 f"{self.path}: no tree 'Events' in this file, and its tree {self.tree_name!r} holds no jets: "
                 f"it has no branch {looked_for!r} (Jet_pt in jets.tree.branches)"
+            )
+        if self.jets.collection == "FatJet" and not self.is_jet_tree and {"nJet", "Jet_pt"} <= self.tree.names:
+            self._require_fat_jets()
+
+    def _require_fat_jets(self) -> None:
+        if "FatJet_pt" not in self.tree.names:
+            raise MissingBranch(
+                f"{self.path}: no AK8 jets in this file: it has Jet_pt, but no FatJet_pt; use other files, or set "
+                "jets.collection=Jet"
             )
 
     def __enter__(self) -> PFNanoFile:
@@ -216,22 +214,7 @@ class PFNanoFile:
     @cached_property
     def runs(self) -> RunsTotals | None:
         """Sums of generator weights from the tree `Runs`; None where the file has none (data)."""
-        if "Runs" not in self._file.keys:
-            return None
-        try:
-            there = self._file.container("Runs")
-            names = [next((n for n in (name, f"{name}_") if n in there.names), "") for name in _RUNS_BRANCHES]
-            if not all(names):
-                return None
-            arrays = there.arrays(names, 0, there.num_entries)
-        except MemoryError:
-            raise
-        except UserError:
-            raise
-        except Exception as error:  # a damaged basket can raise anything
-            raise FileError(f"{self.path}: the sums in 'Runs' can't be read: {_first(error)}") from error
-        count, sumw, sumw2 = (np.asarray(arrays[name]) for name in names)
-        return RunsTotals(int(count.sum()), float(np.sum(sumw)), float(np.sum(sumw2)))
+        return totals_of(self._file)
 
     def uncompressed_bytes(self, names: Iterable[str]) -> int:
         """Return the size of branches, uncompressed."""
@@ -269,35 +252,6 @@ class PFNanoFile:
         return Chunk(self, start, stop)
 
 
-_RUNS_BRANCHES = ("genEventCount", "genEventSumw", "genEventSumw2")
-
-
-def plan_chunks(edges: Sequence[int], wanted: int) -> Plan:
-    """Join clusters to chunks of about `wanted` entries; cut clusters of more than four times that.
-
-    Parameters
-    ----------
-    edges : sequence of int
-        Where clusters end; rising; the last is the number of entries.
-    wanted : int
-        Entries of a chunk.
-    """
-    stops: list[int] = []
-    start = previous = 0
-    for edge in edges:
-        if edge - start > wanted and previous > start:
-            stops.append(previous)
-            start = previous
-        if edge - start > 4 * wanted:
-            pieces = -(-(edge - start) // wanted)
-            stops += [start + (edge - start) * piece // pieces for piece in range(1, pieces + 1)]
-            start = edge
-        previous = edge
-    if previous > start:
-        stops.append(previous)
-    return tuple(zip([0, *stops[:-1]], stops, strict=True)) if stops else ()
-
-
 class Chunk:
     """An entry range of a file; keeps the branches it has read.
 
@@ -313,6 +267,7 @@ class Chunk:
         self.file, self.start, self.stop = file, start, stop
         self._stored: dict[str, Jagged | NDArray[Any]] = {}
         self._made: dict[str, Jagged | NDArray[Any]] = {}
+        self._lists: dict[str, Jagged] = {}
 
     @property
     def num_events(self) -> int:
@@ -346,6 +301,8 @@ class Chunk:
         except FileError as error:
             raise self.bad(str(error)) from error
         except Exception as error:  # a damaged basket can raise anything: decompression, struct, index errors
+            if any(f"'{name}'" in str(error) for name in wanted):  # it names the branch itself
+                raise self.bad(str(error)) from error
             raise self.bad(f"{type(error).__name__} while reading {', '.join(wanted[:4])}...: {error}") from error
 
     def __getitem__(self, name: str) -> Any:
@@ -354,7 +311,9 @@ class Chunk:
         Raises
         ------
         BadChunk
-            When it can't be read, or holds lists where one value is expected, or the reverse.
+            When it can't be read, has other numbers of values than the branches of its collection that were asked
+            for before, holds lists where one value is expected or the reverse, whole numbers where
+            momenta or angles are expected, or others in the identity of the events.
         """
         self.load([name])
         branch = self.file.names[name]
@@ -368,7 +327,35 @@ class Chunk:
             found = "lists" if isinstance(column, Jagged) else "one value per event"
             expected = "lists" if listed else "one value per event"
             raise self.bad(f"{branch.stored[0]} holds {found}, expected {expected}")
+        if isinstance(column, Jagged):
+            if name.endswith(REAL) and column.values.dtype.kind != "f":
+                raise self.bad(f"{branch.stored[0]} holds {column.values.dtype}, expected real numbers")
+            if listed:
+                column = self._stored[branch.stored[0]] = self._in_collection(name, column)
+        elif name in ONE_PER_EVENT and column.ndim != 1:
+            raise self.bad(f"{branch.stored[0]} holds {column.shape[1]} values per event, expected one")
+        elif name in IDENTITY and column.dtype.kind not in "iu" and column.dtype != np.float64:
+            raise self.bad(f"{branch.stored[0]} holds {column.dtype}, expected integers: it identifies the events")
         return column
+
+    def _in_collection(self, name: str, column: Jagged) -> Jagged:
+        """Return a column with the offsets of its collection, or complain: rows would be taken from another event."""
+        like = self._lists.setdefault(name.partition("_")[0], column)
+        if column.offsets is like.offsets:
+            return column
+        if not np.array_equal(column.offsets, like.offsets):
+            raise self.different_lengths(name, column, like)
+        return Jagged(column.values, like.offsets)
+
+    def different_lengths(self, name: str, column: Jagged, like: Jagged) -> BadChunk:
+        """Return the error that a branch has other numbers of values than another one of its collection."""
+        if len(column) != len(like):
+            return self.bad(f"{name} has {len(column)} entries, other branches of the collection have {len(like)}")
+        where = int(np.flatnonzero(column.counts != like.counts)[0])
+        return self.bad(
+            f"{name} has {column.counts[where]} values in entry {self.start + where}, other branches of the "
+            f"collection have {like.counts[where]}: different lengths"
+        )
 
     def _make(self, branch: Branch) -> Jagged | NDArray[Any]:
         assert branch.make is not None
@@ -381,12 +368,8 @@ class Chunk:
         """Forget all branches that were read."""
         self._stored.clear()
         self._made.clear()
+        self._lists.clear()
 
     def bad(self, reason: str) -> BadChunk:
         """Return the error that says what is wrong with this chunk."""
         return BadChunk(self.file.path, self.start, self.stop, " ".join(reason.split())[:500])
-
-
-def _first(error: Exception) -> str:
-    """Return the first line of an error's message."""
-    return str(error).strip().splitlines()[0].rstrip(",") if str(error).strip() else type(error).__name__

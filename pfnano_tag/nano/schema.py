@@ -303,7 +303,8 @@ def transformed(values: NDArray[np.floating], transform: str) -> NDArray[np.floa
     """
     if transform == "none":
         return values
-    return np.copysign(np.log1p(LOG_SCALES[transform] * np.abs(values)), values)
+    # not log1p: what it is better in, values far below 1/s, is below what float32 keeps once the mean is subtracted
+    return np.copysign(np.log(1 + LOG_SCALES[transform] * np.abs(values)), values)
 
 
 def transformed_back(values: NDArray[np.floating], transform: str) -> NDArray[np.floating]:

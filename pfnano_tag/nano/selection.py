@@ -131,11 +131,7 @@ def aligned(chunk: Chunk, branch: str, like: Jagged) -> NDArray[Any]:
     if not isinstance(column, Jagged):
         raise chunk.bad(f"{branch} has one value per event, expected one per row of its collection")
     if column.offsets is not like.offsets and not np.array_equal(column.offsets, like.offsets):
-        where = int(np.flatnonzero(column.counts != like.counts)[0])
-        raise chunk.bad(
-            f"{branch} has {column.counts[where]} values in entry {chunk.start + where}, other branches of the "
-            f"collection have {like.counts[where]}: different lengths"
-        )
+        raise chunk.different_lengths(branch, column, like)
     return column.values
 
 

@@ -12,6 +12,7 @@ from pfnano_tag.card.card import Card
 from pfnano_tag.card.hashing import content_hash
 from pfnano_tag.card.labels import FLAVOURS
 from pfnano_tag.errors import DataError
+from pfnano_tag.nano.reader import PFNanoFile
 from pfnano_tag.nano.schema import FEATURES, inputs_of
 from pfnano_tag.prepare.defaults import scaled_default
 from pfnano_tag.prepare.inputs import InputFeature, InputSpec
@@ -49,12 +50,12 @@ def prepared_from(card: Card, scans: Sequence[FileScan], unread: Mapping[tuple[s
         When a file was read twice, files of different kinds are mixed, or a class has no training jet.
     """
     _no_file_twice(scans)
-    _of_one_kind(scans, card)
+    of_one_kind(scans, card)
     scans = _in_order(scans, card)
     merged = _merged_classes(card, scans)
     classes = classes_of(card.labels.classes, merged)
     total = summed([nothing_counted(card), *(scan.counted for scan in scans)])
-    _every_class_filled(total, classes, card)
+    _every_class_filled(total, classes, card, _gone(scans, unread))
     by_dataset = {
         dataset.name: summed([nothing_counted(card), *(s.counted for s in scans if s.dataset == dataset.name)])
         for dataset in card.datasets_for("train")
@@ -127,10 +128,23 @@ def _not_read(dataset: str, path: str, why: str) -> FileRecord:
     return FileRecord(path, dataset, identity="", layout="", jet_type="", entries=0, chunks=(), lost=(why,))
 
 
-def _of_one_kind(scans: Sequence[FileScan], card: Card) -> None:
-    """Refuse to mix layouts, or jets of different pile-up treatment, in one training, unless the card says so."""
+def of_one_kind(files: Sequence[FileScan | PFNanoFile], card: Card) -> None:
+    """Refuse to mix layouts, or jets of different pile-up treatment, in one training, unless the card says so.
+
+    Parameters
+    ----------
+    files : sequence of FileScan or PFNanoFile
+        Files that were read, or are open to be read.
+    card : Card
+        Section `jets` says what may be mixed.
+
+    Raises
+    ------
+    DataError
+        Naming a file of each kind.
+    """
     for what, key, attribute in (("layouts", "layouts", "layout"), ("jet types", "types", "jet_type")):
-        found = {getattr(scan, attribute): scan.path for scan in reversed(scans)}
+        found = {getattr(file, attribute): file.path for file in reversed(files)}
         found.pop("unknown", None)
         if len(found) > 1 and key not in card.jets.mix:
             listed = ", ".join(f"{name} ({path})" for name, path in sorted(found.items()))
@@ -163,7 +177,13 @@ def _merged_classes(card: Card, scans: Sequence[FileScan]) -> dict[str, str]:
     return merged
 
 
-def _every_class_filled(total: Counted, classes: Sequence[str], card: Card) -> None:
+def _gone(scans: Sequence[FileScan], unread: Mapping[tuple[str, str], str]) -> str:
+    """Return in words what could not be read; empty where nothing is missing."""
+    why = [*(f"{scan.path}: {reason}" for scan in scans for _, _, reason in scan.lost), *unread.values()]
+    return f"; {len(why)} chunks or files could not be read, the first: {why[0]}" if why else ""
+
+
+def _every_class_filled(total: Counted, classes: Sequence[str], card: Card, gone: str) -> None:
     everything = _to_classes(total.jets.T, classes)
     binned = _to_classes(total.kinematics, classes).sum(axis=(1, 2))
     empty = [name for name, row in zip(classes, everything, strict=True) if row[TRAIN] == 0]
@@ -180,7 +200,7 @@ def _every_class_filled(total: Counted, classes: Sequence[str], card: Card) -> N
         advice = f", or leave it out: labels.classes=[{', '.join(kept)}] merges it into {into}" if mergeable else ""
         found = ", ".join(f"{name} {row[TRAIN]}" for name, row in zip(classes, everything, strict=True))
         raise DataError(
-            f"no training jets of class {', '.join(empty)} (found: {found}; dropped: {_drops(total)}); "
+            f"no training jets of class {', '.join(empty)} (found: {found}; dropped: {_drops(total)}{gone}); "
             f"add files that have them to a dataset with role train{advice}"
         )
 

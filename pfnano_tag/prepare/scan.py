@@ -19,7 +19,8 @@ from pfnano_tag.card.labels import FLAVOURS
 from pfnano_tag.errors import BadChunk
 from pfnano_tag.nano.jets import JetTable
 from pfnano_tag.nano.layouts import require_inputs
-from pfnano_tag.nano.reader import Chunk, PFNanoFile, Plan
+from pfnano_tag.nano.plan import Plan
+from pfnano_tag.nano.reader import Chunk, PFNanoFile
 from pfnano_tag.nano.schema import FEATURES, inputs_of, transformed
 from pfnano_tag.prepare.cleaning import REASONS
 from pfnano_tag.prepare.defaults import DefaultCounts, count_defaults
@@ -197,8 +198,8 @@ def check_file(file: PFNanoFile, card: Card, dataset: Dataset) -> set[str]:
     """
     require_kind(file, dataset)
     ids = inputs_of(card.inputs)
-    needed_by = f"input set {card.inputs.set!r}"
     inputs = card.inputs
+    needed_by = f"input set {inputs.set!r}" if inputs.features is None else "inputs.features"
     require_inputs(file.contents, ids, inputs.caps.model_dump(), inputs.candidate_pt, inputs.droppable, needed_by)
     return sample_branches(file, card, ids)
 

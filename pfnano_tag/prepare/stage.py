@@ -23,13 +23,15 @@ from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import CardError, FileError, Incomplete, nearest
 from pfnano_tag.nano.reader import PFNanoFile, open_file
 from pfnano_tag.nano.schema import FEATURES, declare, inputs_of, own_features
-from pfnano_tag.prepare.merging import prepared_from
+from pfnano_tag.prepare.merging import of_one_kind, prepared_from
 from pfnano_tag.prepare.prepared import SECTIONS, Prepared, write_prepared
 from pfnano_tag.prepare.scan import FileScan, check_file, plan_of, scan_file
 
 log = logging.getLogger(__name__)
 
 PARTIAL_FORMAT = 2
+SHOWN = 20
+"""How many of the lost chunks the last message names."""
 BASE_MEMORY, CHUNK_COPIES = 150, 3
 """What the libraries take [MB], and how often a chunk's size the columns read and derived from it take."""
 
@@ -168,6 +170,7 @@ def _scan_all(card: Card, sources: Sequence[Source]) -> tuple[list[FileScan], di
     for source in progress(sources, total=len(sources), description="prepare", unit="files"):
         try:
             with open_file(source.path, card) as file:
+                of_one_kind([*scans, file], card)
                 scans.append(_scan_or_reuse(card, source, file))
         except FileError as error:
             if len(sources) == 1:
@@ -187,7 +190,7 @@ def _scan_or_reuse(card: Card, source: Source, file: PFNanoFile) -> FileScan:
     scan = scan_file(file, card, source.dataset)
     write_json(_partial_path(card, source), {"key": _key(card, source), "scan": scan.to_json()})
     for where in _lost(scan):
-        log.warning("lost: %s %s", scan.path, where)
+        log.warning("lost: %s, %s", scan.path, where)
     return scan
 
 
@@ -204,7 +207,13 @@ def _finish(card: Card, scans: Sequence[FileScan], failed: dict[tuple[str, str],
         *(prepared.total(split) for split in ("train", "validation", "test")),
         len(prepared.classes),
     )
-    _complain([f"{record.path}: {where}" for record in prepared.files for where in record.lost])
+    _complain(
+        [
+            where if where.startswith(record.path) else f"{record.path}: {where}"  # a file's error names it already
+            for record in prepared.files
+            for where in record.lost
+        ]
+    )
     return prepared
 
 
@@ -212,7 +221,7 @@ def _complain(lost: Sequence[str]) -> None:
     if lost:
         raise Incomplete(
             f"{len(lost)} chunks or files are missing from the result (all others are saved; run again to go on):\n  "
-            + "\n  ".join(lost[:20])
+            + "\n  ".join([*lost[:SHOWN], *([f"and {len(lost) - SHOWN} more"] if len(lost) > SHOWN else [])])
         )
 
 

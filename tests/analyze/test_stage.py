@@ -10,7 +10,6 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from uproot.models.TBasket import Model_TBasket
 
 from pfnano_tag.analyze import stage
 from pfnano_tag.analyze.histogramming import logit
@@ -20,7 +19,7 @@ from pfnano_tag.analyze.result import JobResult
 from pfnano_tag.errors import CardError, Incomplete
 from pfnano_tag.evaluate.bootstrap import replica_weights
 from pfnano_tag.infer import stage as infer_stage
-from pfnano_tag.nano import containers
+from pfnano_tag.nano import baskets
 from pfnano_tag.nano.reader import PFNanoFile
 from pfnano_tag.prepare.splitting import event_hash
 from tests.analyze.events_file import content, damage, write
@@ -234,24 +233,26 @@ def test_other_chunks_and_batches_count_the_same(full, files, tmp_path):
 @pytest.mark.parametrize("models", [(), ("first",), ("first", "second")])
 def test_each_basket_is_read_once(files, card_with, tmp_path, monkeypatch, models):
     reads = []
-    real = Model_TBasket.read_members
+    real = baskets._fetched
 
-    def counted(self, chunk, cursor, context, file):
-        reads.append(cursor.index)
-        return real(self, chunk, cursor, context, file)
+    def counted(branch, index, fetch):
+        reads.append((branch.name, index))
+        return real(branch, index, fetch)
 
-    monkeypatch.setattr(Model_TBasket, "read_members", counted)
+    monkeypatch.setattr(baskets, "_fetched", counted)
     card = card_with(histograms={"variants": ["fgsm", "noise"]}, regions=ALL)
     with PFNanoFile(files["mc"]) as file:
         job = make_job(card, "mc", file, models)
         used = {*job.event_branches, *job.jet_branches}
-        counters = {f"n{name.split('_')[0]}" for name in used} & file.branches
     with uproot.open(files["mc"]) as raw:
-        baskets = sum(raw["Events"][name].num_baskets for name in used)
-        most = baskets + sum(raw["Events"][name].num_baskets for name in counters)
+        wanted = {(name, index) for name in used for index in range(raw["Events"][name].num_baskets)}
+        counters = {f"n{name.split('_')[0]}" for name in used}
+        others = set(raw["Events"].keys()) - used - counters
     reads.clear()
     stage.run(card, "mc", str(files["mc"]), tmp_path / "h.root", models)
-    assert baskets <= len(reads) <= most
+    assert wanted <= set(reads)
+    assert len(reads) == len(set(reads))
+    assert not others & {name for name, _ in reads}
 
 
 def test_candidates_are_not_read_without_a_selected_jet(files, card_with, tmp_path, monkeypatch):
@@ -352,17 +353,17 @@ def test_sigterm_keeps_finished_chunks(full, files, tmp_path, monkeypatch):
     """It comes in the middle of reading, where damage is handled: it must not be taken for damage."""
     card, whole = full
     output = tmp_path / "h.root"
-    real = containers.flat
+    real = baskets._fetched
 
-    def terminated(array):
+    def terminated(branch, index, fetch):
         if len(list(ledger_folder(output).glob("chunk_*"))) == 2:
             signal.raise_signal(signal.SIGTERM)
-        return real(array)
+        return real(branch, index, fetch)
 
     assert threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
-        patch.setattr(containers, "flat", terminated)
+        patch.setattr(baskets, "_fetched", terminated)
         with pytest.raises(Incomplete, match="SIGTERM"):
             stage.run(card, "mc", str(files["mc"]), output)
     assert signal.getsignal(signal.SIGTERM) is before

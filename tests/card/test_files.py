@@ -47,7 +47,7 @@ def test_the_home_folder_is_known(folder, monkeypatch):
     [
         ("nothing.root", "no such file"),
         ("nothing*.root", "matches no file"),
-        ("deep", "no such file"),
+        ("deep", "is a folder"),
         ("nothing.txt", "the list of files can't be read"),
     ],
 )
@@ -103,3 +103,17 @@ def test_errors_in_a_list_name_the_list_and_the_line(folder):
 def test_other_protocols_are_refused(address):
     with pytest.raises(FileError, match="only local files and root:// addresses can be read"):
         expand_files([address])
+
+
+def test_an_empty_list_and_a_folder_are_named(tmp_path):
+    (tmp_path / "empty.txt").write_text("# nothing\n\n")
+    with pytest.raises(FileError, match=r"empty\.txt: the list of files names no file"):
+        expand_files([str(tmp_path / "empty.txt")])
+    with pytest.raises(FileError, match=r"is a folder; write .*\*\.root"):
+        expand_files([str(tmp_path)])
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "a.root").write_bytes(b"")
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + str(tmp_path / "a.root").encode())
+    assert expand_files([str(tmp_path / "list.txt")]) == [str(tmp_path / "a.root")]

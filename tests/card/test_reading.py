@@ -84,6 +84,15 @@ def test_needed_keys_are_named(problems):
         ("histograms.outputs=no", r"histograms\.outputs: found 'no'; allowed: true or false"),
         ("histograms.inputs=some", r"histograms\.inputs: found 'some'; allowed: list of texts or one of all, none"),
         ("jets.pt=[20]", r"jets\.pt.*: (found|this key) .*allowed: list of 2: number, number"),
+        ("inputs.features=[]", r"inputs\.features: found \[\]; allowed: list of texts \(at least 1\) or null"),
+        (
+            "jets.tree.labels={q: [isB]}",
+            r"jets\.tree: labels: 'q' is no flavour class; there are b, bb, lepb, c, uds, g",
+        ),
+        (
+            "jets.tree.labels={c: [isC=x]}",
+            r"jets\.tree: labels\.c: 'isC=x' asks for 'x', expected a number: branch=5",
+        ),
         ("jets.pt=[30, 20]", r"jets: pt must be a range of two rising numbers, not \[30\.0, 20\.0\]"),
         ("labels.classes=[b, c, g]", r"labels: \['uds'\] missing: .*"),
         ("regions.dy.selection=dy2", r"regions\.dy\.selection: found 'dy2'; allowed: all_jets, dy"),

@@ -133,3 +133,8 @@ def test_a_wrong_card_is_a_message_and_exit_code_2(path):
     assert done.stdout == ""
     assert "training.epohcs: unknown key; nearest: epochs" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_default_of_one_is_a_number():
+    assert "default: 1\n" in explain("resources.decompression") + "\n"
+    assert "default: true\n" in explain("histograms.outputs") + "\n"

@@ -40,13 +40,6 @@ def test_pairs_within(counts):
     assert offsets[-1] == len(expected)
 
 
-@given(st.lists(st.lists(st.floats(-5, 5), max_size=4), max_size=6))
-def test_least_per_list(lists):
-    offsets = columns.offsets_of(np.array([len(one) for one in lists], dtype=np.int64))
-    values = np.array([x for one in lists for x in one], dtype=np.float64)
-    assert list(columns.least_per_list(values, offsets, 9.0)) == [min(one, default=9.0) for one in lists]
-
-
 @given(st.floats(-3.2, 3.2), st.floats(-3.2, 3.2))
 def test_delta_phi(a, b):
     difference = columns.delta_phi(np.array([a]), np.array([b]))[0]

@@ -7,6 +7,7 @@ import tracemalloc
 import awkward as ak
 import numpy as np
 import pytest
+import uproot
 
 from pfnano_tag.errors import BadChunk
 from pfnano_tag.nano.features import branches_for, read_jets
@@ -237,3 +238,23 @@ def test_ten_thousand_candidates_in_a_jet(tmp_path):
         assert far.sum() >= count
         assert (np.diff(table.column("neutral/ptrel")[rows][far]) <= 0).all()
     assert peaks[1] < 2.5 * peaks[0]
+
+
+@pytest.mark.parametrize("branch", ["Jet_pt", "Jet_eta", "PFCands_phi", "SV_eta"])
+def test_whole_numbers_where_momenta_or_angles_are_expected(tmp_path, branch):
+    path = write_events(tmp_path / "bad.root", EVENTS, **{branch: ak.values_astype(CONTENT[branch], np.int32)})
+    with pytest.raises(BadChunk, match=f"{branch} holds int32, expected real numbers"):
+        read(path)
+
+
+@pytest.mark.parametrize(("dtype", "is_refused"), [("f4", True), ("?", True), ("f8", False), ("i4", False)])
+def test_identity_of_events_must_keep_all_its_digits(tmp_path, dtype, is_refused):
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file["Events"] = {"event": np.arange(5).astype(dtype)}
+    with PFNanoFile(tmp_path / "a.root") as file:
+        chunk = file.chunk(0, 5)
+        if is_refused:
+            with pytest.raises(BadChunk, match=f"event holds {np.dtype(dtype)}, expected integers"):
+                chunk["event"]
+        else:
+            assert chunk["event"].tolist() == [0, 1, 2, 3, 4]

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import uproot
 from nano.flat_files import COUNTS, SLOTS, features, random_jets, write_deepjet, write_tree
 
 from pfnano_tag.card.jets import Jets, JetTree
-from pfnano_tag.errors import BadChunk, DataError, FileError, MissingBranch
+from pfnano_tag.errors import BadChunk, CardError, DataError, FileError, MissingBranch
 from pfnano_tag.nano.features import has_vectors, read_jets
 from pfnano_tag.nano.reader import PFNanoFile
 from pfnano_tag.nano.schema import FEATURES
@@ -134,3 +135,17 @@ def test_negative_numbers_are_a_bad_chunk(tmp_path):
         chunk["Jet_DeepJet_nCpfcand"].values[3] = -2
         with pytest.raises(BadChunk, match="Jet_DeepJet_nCpfcand is -2 for a jet"):
             read_jets(chunk, IDS, np.ones(len(JETS), bool), CAPS, 0.95)
+
+
+def test_several_values_for_one_jet_are_a_bad_chunk(tmp_path):
+    write_tree(tmp_path / "jets.root", JETS, npv=np.ones((len(JETS), 3), "f4"))
+    with PFNanoFile(tmp_path / "jets.root") as file, pytest.raises(BadChunk, match="npv has 3 values per entry"):
+        read_jets(file.chunk(0, len(JETS)), ["jet/npv"], np.ones(len(JETS), bool), CAPS, 0.95)
+
+
+def test_a_mapping_of_an_unknown_feature_is_refused(tmp_path):
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file["tree"] = {"jet_corr_pt": np.ones(3, np.float32)}
+    jets = Jets(tree=JetTree(branches={"charged/ptrell": "x"}))
+    with pytest.raises(CardError, match=r"'charged/ptrell'.*nearest: charged/ptrel"):
+        PFNanoFile(tmp_path / "a.root", jets)

@@ -6,6 +6,7 @@ from nano.flat_files import random_jets, write_tree
 
 from pfnano_tag.card.jets import Jets, JetTree
 from pfnano_tag.errors import BadChunk
+from pfnano_tag.nano.columns import Jagged
 from pfnano_tag.nano.jet_id import BRANCHES
 from pfnano_tag.nano.names import event_names
 from pfnano_tag.nano.reader import PFNanoFile
@@ -65,7 +66,22 @@ def test_real_file_has_fat_jets(shared_data):
         assert ak8.stored("Jet_pt") == "FatJet_pt"
 
 
-FLAGS = ("isB", "isBB", "isGBB", "isC", "isUD", "isG", "isUndefined")
+CODES = {
+    "isB": 500,
+    "isBB": 510,
+    "isGBB": 510,
+    "isLeptonicB": 520,
+    "isLeptonicB_C": 520,
+    "isUndefined": 1000,
+    "isC": 400,
+    "isCC": 400,
+    "isGCC": 400,
+    "isUD": 1,
+    "isS": 1,
+    "isG": 0,
+    "isPU": 1000,
+}
+"""DeepNTuples' flags, and the code of `Jet_FlavSplit` that stands for their class."""
 
 
 def write(path, **flags):
@@ -75,12 +91,11 @@ def write(path, **flags):
 
 def test_labels_of_a_tree_of_jets(tmp_path):
     path = tmp_path / "jets.root"
-    chosen = ["isB", "isGBB", "isBB", "isC", "isUD", "isG", "isUndefined"]
-    write(path, **{flag: [flag == one for one in chosen] for flag in FLAGS})
+    write(path, **{flag: [flag == one for one in CODES] for flag in CODES})
     with PFNanoFile(path) as file:
         assert file.kind == "mc"
-        assert file.chunk(0, 7)["Jet_FlavSplit"].values.tolist() == [500, 510, 510, 400, 1, 0, 1000]
-        assert file.chunk(2, 5)["Jet_FlavSplit"].values.tolist() == [510, 400, 1]
+        assert file.chunk(0, 13)["Jet_FlavSplit"].values.tolist() == [*CODES.values()]
+        assert file.chunk(2, 5)["Jet_FlavSplit"].values.tolist() == [510, 520, 520]
 
 
 def test_labels_by_value(tmp_path):
@@ -108,3 +123,33 @@ def test_identity_by_position_is_the_same_for_any_chunk(tmp_path):
         assert file.chunk(3, 5)["event"].tolist() == [3, 4]
         assert len(set(file.chunk(0, 5)["run"].tolist())) == 1
         assert file.chunk(0, 5)["genWeight"].tolist() == [1] * 5
+
+
+@pytest.mark.parametrize(
+    ("name", "tree"),
+    [("Jet_FlavSplit", JetTree(labels={"b": ("n_sv", "sv_pt")})), ("Jet_pt", JetTree(branches={"Jet_pt": "sv_pt"}))],
+)
+def test_a_list_where_a_jet_has_one_value_is_a_bad_chunk(tmp_path, name, tree):
+    """As a flag it would make every jet a b jet."""
+    path = tmp_path / "jets.root"
+    write(path, isB=[1, 0, 1])
+    with PFNanoFile(path, Jets(tree=tree)) as file, pytest.raises(BadChunk, match=r"sv_pt holds lists, expected one"):
+        file.chunk(0, 3)[name]
+
+
+def test_several_values_where_an_event_has_one_are_a_bad_chunk(tmp_path):
+    write_tree(tmp_path / "jets.root", random_jets(1, 3), run_no=np.ones((3, 2), "i4"))
+    with PFNanoFile(tmp_path / "jets.root") as file, pytest.raises(BadChunk, match="run_no holds 2 values per event"):
+        file.chunk(0, 3)["run"]
+
+
+def test_jet_identification_of_branches_that_differ_is_an_error():
+    make = event_names(frozenset(BRANCHES), "Jet")["Jet_jetId"].make
+    arrays = {name: Jagged(np.full(3, 0.5), np.array([0, 1, 3])) for name in BRANCHES}
+    assert make(arrays, 0, 2).offsets.tolist() == [0, 1, 3]
+    arrays["Jet_muEF"] = Jagged(np.full(3, 0.5), np.array([0, 2, 3]))
+    with pytest.raises(ValueError, match="Jet_muEF has other numbers of jets than Jet_eta"):
+        make(arrays, 0, 2)
+    arrays["Jet_muEF"] = np.full(2, 0.5)
+    with pytest.raises(ValueError, match="Jet_muEF has one value per event"):
+        make(arrays, 0, 2)

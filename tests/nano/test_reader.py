@@ -2,21 +2,22 @@
 
 import itertools
 
+import awkward as ak
 import numpy as np
 import pytest
 import uproot
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pfnano_tag.card.jets import Jets
 from pfnano_tag.errors import BadChunk, FileError, MissingBranch, OutputError
-from pfnano_tag.nano.reader import PFNanoFile, plan_chunks
+from pfnano_tag.nano.plan import plan_chunks
+from pfnano_tag.nano.reader import PFNanoFile
 from pfnano_tag.nano.writer import protect_events
 
 
 def write(path, events=30, per_cluster=10, extra=()):
     """A small tree in NanoAOD's form: jagged Jet_pt, scalars."""
-    import awkward as ak
-
     rng = np.random.default_rng(1)
     counts = rng.integers(0, 4, events)
     pt = ak.unflatten(rng.uniform(20, 90, counts.sum()).astype(np.float32), counts)
@@ -96,6 +97,12 @@ def test_named_errors(tmp_path):
         PFNanoFile(other)
 
 
+def test_ak8_jets_asked_of_a_file_without(tmp_path):
+    write(tmp_path / "a.root")
+    with pytest.raises(MissingBranch, match=r"a\.root: no AK8 jets .* it has Jet_pt, but no FatJet_pt"):
+        PFNanoFile(tmp_path / "a.root", Jets(collection="FatJet"))
+
+
 def test_truncated_file(tmp_path):
     path = tmp_path / "a.root"
     write(path, events=3000, per_cluster=1000)
@@ -127,7 +134,7 @@ def test_damaged_basket_costs_its_chunk_and_is_named(tmp_path):
     path.write_bytes(content)
     with PFNanoFile(path) as file:
         assert len(file.chunk(0, 1000)["Jet_pt"]) == 1000
-        with pytest.raises(BadChunk, match=r"a\.root, entries 1000 to 2000: .*Jet_pt"):
+        with pytest.raises(BadChunk, match=r"a\.root, entries 1000 to 2000: a basket of 'Jet_pt'"):
             file.chunk(1000, 2000).load(["Jet_pt"])
         assert len(file.chunk(2000, 3000)["Jet_pt"]) == 1000
 
@@ -143,3 +150,26 @@ def test_a_file_with_events_is_not_written_over(tmp_path):
         file["h"] = np.histogram(np.arange(3.0))
     for name in ("text.root", "histograms.root", "absent.root"):
         protect_events(tmp_path / name)
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_branches_of_a_collection_that_differ_in_length_are_a_bad_chunk(tmp_path, moved):
+    """Labels would go to the jets of another event, or not fit at all; whichever branches a step reads."""
+    flavours = ak.Array([[5, 4], [0], [4], [5, 0]])
+    pt = ak.Array([[50.0, 40], [30], [60], [20, 90]])
+    other = ak.Array([[5, 4], [0], [4, 5], [0]]) if moved else ak.Array([[5, 4], [0], [4], [5]])
+    for third, fits in ((flavours, True), (other, False)):
+        with uproot.recreate(tmp_path / "a.root") as file:
+            data = {"nJet": ak.num(pt), "Jet_pt": ak.values_astype(pt, np.float32), "Jet_hadronFlavour": third}
+            file.mktree("Events", {"nJet": "uint32", "Jet_pt": "var * float32", "Jet_hadronFlavour": "var * int32"})
+            file["Events"].extend(data)
+        with PFNanoFile(tmp_path / "a.root") as file:
+            whole, first = file.chunk(0, 4), file.chunk(0, 2)
+            assert first["Jet_hadronFlavour"].counts.tolist() == first["Jet_pt"].counts.tolist() == [2, 1]
+            if fits:
+                assert whole["Jet_pt"].offsets is whole["Jet_hadronFlavour"].offsets
+                continue
+            assert whole["Jet_pt"].counts.tolist() == [2, 1, 1, 2]
+            where = "2 values in entry 2, .* have 1" if moved else "1 values in entry 3, .* have 2"
+            with pytest.raises(BadChunk, match=f"Jet_hadronFlavour has {where}: different lengths"):
+                whole["Jet_hadronFlavour"]

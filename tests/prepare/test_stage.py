@@ -165,6 +165,9 @@ def test_one_broken_file_among_many_is_lost_but_a_single_one_is_refused(files, c
     alone = card_on([broken], "alone")
     with pytest.raises(FileError, match="broken.root"):
         stage.run(alone)
+    useless = write(tmp_path / "useless.root", content(6) | {"event": np.zeros(len(content(6)["event"]), np.float32)})
+    with pytest.raises(DataError, match=r"no training jets .*could not be read, the first: .*event holds float32"):
+        stage.run(card_on([useless], "useless"))
     assert not prepared_path(alone).exists()
 
 
