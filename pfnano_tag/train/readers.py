@@ -38,6 +38,8 @@ _START = (
     "from pfnano_tag.train.readers import serve; serve(int(sys.argv[2]))"
 )
 _SIZE = struct.Struct("<Q")
+_OF_THE_JOB = (signal.SIGINT, signal.SIGTERM)
+"""Signals that go to all processes of a job: the caller decides when readers end."""
 
 
 class Readers:
@@ -103,9 +105,14 @@ class Readers:
             with theirs:
                 command = [sys.executable, "-c", _START, json.dumps(sys.path), str(theirs.fileno())]
                 environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment
-                )
+                # Signals wait until the reader ignores them (`serve`): a new process has the mask of its maker.
+                mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_JOB)
+                try:
+                    process = subprocess.Popen(
+                        command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment
+                    )
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self._processes.append(process)
             self._sockets.append(ours)
             _send(ours, self._first_message)
@@ -172,8 +179,9 @@ def serve(descriptor: int) -> None:
     descriptor : int
         Of the socket.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # they go to the whole job: the caller decides when readers end
+    for number in _OF_THE_JOB:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_THE_JOB)
     with socket.socket(fileno=descriptor) as caller:
         study = json.loads(_receive(caller)[0])
         card, prepared = strictly(Card, study["card"]), prepared_of(study["prepared"])

@@ -222,6 +222,7 @@ from pathlib import Path
 from pfnano_tag.card.card import Card
 from pfnano_tag.prepare.prepared import read_prepared
 from pfnano_tag.train.dataloader import Stream
+from pfnano_tag.train.decoding import Decoder
 from pfnano_tag.train.memory import memory_plan
 card = Card.model_validate_json(Path(sys.argv[1]).read_text())
 prepared = read_prepared(card.folder / "prepared.json", card)
