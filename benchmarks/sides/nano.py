@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,8 @@ def features_in(file: PFNanoFile) -> list[str]:
     return [name for name in wanted if file.contents.status(FEATURES[name]) != "missing"]
 
 
-def read(options: dict[str, Any], share: int = 0, shares: int = 1) -> dict[str, Any]:
-    """Read a file, or every `shares`-th chunk of it.
+def read(options: dict[str, Any], taken: Any = None) -> dict[str, Any]:
+    """Read all chunks of a file, or those that no other process has `taken`; as often as `passes` says.
 
     Returns
     -------
@@ -41,7 +42,8 @@ def read(options: dict[str, Any], share: int = 0, shares: int = 1) -> dict[str, 
         branches = branches_for(features, file.contents)
         if file.layout == "deepjet":  # has room for so many vertices, not for five
             caps["sv"] = min(caps["sv"], len(file.contents.slots["sv_pt"]))
-        for start, stop in file.plan(branches, options["chunk_bytes"])[share::shares]:
+        plan = file.plan(branches, options["chunk_bytes"])
+        for start, stop in _untaken(plan * options.get("passes", 1), taken):
             chunk = file.chunk(start, stop)
             before = time.process_time()
             chunk.load(branches)
@@ -51,6 +53,20 @@ def read(options: dict[str, Any], share: int = 0, shares: int = 1) -> dict[str, 
             jets += len(table)
             constituents += sum(int(group.offsets[-1]) for group in table.groups.values())
     return {"jets": jets, "constituents": constituents, "load": load}
+
+
+def _untaken(chunks: Sequence[tuple[int, int]], taken: Any) -> Iterator[tuple[int, int]]:
+    """Yield all chunks, or those whose number in the shared counter of processes comes to this one."""
+    if taken is None:
+        yield from chunks
+        return
+    while True:
+        with taken.get_lock():
+            number = taken.value
+            taken.value += 1
+        if number >= len(chunks):
+            return
+        yield chunks[number]
 
 
 def describe(options: dict[str, Any]) -> dict[str, Any]:
@@ -75,12 +91,12 @@ def describe(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_processes(options: dict[str, Any]) -> dict[str, Any]:
-    """Read a file in several processes, each its share of the chunks; starting them is not timed."""
+    """Read a file in several processes, each chunk in one of them; starting them is not timed."""
     number = options["processes"]
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(number + 1)
-    found = context.SimpleQueue()
-    processes = [context.Process(target=_share, args=(options, i, number, ready, found)) for i in range(number)]
+    found, taken = context.SimpleQueue(), context.Value("q", 0)
+    processes = [context.Process(target=_share, args=(options, taken, ready, found)) for _ in range(number)]
     for process in processes:
         process.start()
     ready.wait()
@@ -93,11 +109,11 @@ def in_processes(options: dict[str, Any]) -> dict[str, Any]:
     return {"wall": wall, "cpu": sum(seconds), "busier": max(seconds), "jets": sum(r["jets"] for r in results)}
 
 
-def _share(options: dict[str, Any], share: int, shares: int, ready: Any, found: Any) -> None:
-    """Read one share when all processes are there."""
+def _share(options: dict[str, Any], taken: Any, ready: Any, found: Any) -> None:
+    """Read chunk after chunk when all processes are there."""
     ready.wait()
     with Stopwatch() as watch:
-        result = read(options, share, shares)
+        result = read(options, taken)
     found.put({**result, **watch.seconds})
 
 

@@ -7,6 +7,7 @@ chunks mean the same wherever they were made.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 Plan = tuple[tuple[int, int], ...]
 """(start, stop) of each chunk, covering all entries in order."""
@@ -44,3 +45,31 @@ def plan_chunks(edges: Sequence[int], wanted: int) -> Plan:
     if previous > start:
         stops.append(previous)
     return tuple(zip([0, *stops[:-1]], stops, strict=True)) if stops else ()
+
+
+def parts_of(start: int, stop: int, edges: Sequence[int], wanted: int) -> Plan:
+    """Cut a chunk where clusters end, into parts of at most `wanted` entries or a single cluster.
+
+    Parts are what is worked on at a time, to use little memory and the processor's caches; they never cut a cluster,
+    so that each basket is decompressed once.
+
+    Parameters
+    ----------
+    start, stop : int
+        Entry range of the chunk, not empty.
+    edges : sequence of int
+        Where clusters end; rising.
+    wanted : int
+        Entries of a part.
+
+    Returns
+    -------
+    tuple of (start, stop)
+        Covering the chunk in order.
+    """
+    cuts = [start]
+    inside = [edge for edge in edges if start < edge < stop]
+    for edge, following in pairwise([*inside, stop]):
+        if following - cuts[-1] > wanted:
+            cuts.append(edge)
+    return tuple(zip(cuts, [*cuts[1:], stop], strict=True))

@@ -32,7 +32,7 @@ from pfnano_tag.nano.layouts import (
     require_branches,
 )
 from pfnano_tag.nano.names import NTUPLE_EVENT, Branch, Names, event_names, tree_names
-from pfnano_tag.nano.plan import Plan, plan_chunks
+from pfnano_tag.nano.plan import Plan, parts_of, plan_chunks
 from pfnano_tag.nano.runs import RunsTotals, totals_of
 from pfnano_tag.nano.schema import declare, own_features
 from pfnano_tag.nano.sources import RootFile
@@ -242,10 +242,33 @@ class PFNanoFile:
         if entries == 0:
             return ()
         names = list(branches)
-        bytes_per_entry = self.uncompressed_bytes(names) / entries
-        wanted = max(1, int(chunk_bytes / max(bytes_per_entry, 1e-9)))
         edges = [edge for edge in self.tree.edges(self.stored_names(names)) if 0 < edge < entries]
-        return plan_chunks([*edges, entries], wanted)
+        return plan_chunks([*edges, entries], self._entries_of(names, chunk_bytes))
+
+    def parts(self, start: int, stop: int, branches: Iterable[str], part_bytes: float) -> Plan:
+        """Return entry ranges that a chunk can be read in without decompressing a basket twice.
+
+        Parameters
+        ----------
+        start, stop : int
+            The chunk.
+        branches : iterable of str
+            Branches that will be read.
+        part_bytes : float
+            Uncompressed size of a part, at least one cluster.
+
+        Returns
+        -------
+        tuple of (start, stop)
+            Covering the chunk in order.
+        """
+        names = list(branches)
+        return parts_of(start, stop, self.tree.edges(self.stored_names(names)), self._entries_of(names, part_bytes))
+
+    def _entries_of(self, branches: list[str], size: float) -> int:
+        """Return how many entries have so many uncompressed bytes in some branches, at least one."""
+        each = self.uncompressed_bytes(branches) / self.num_entries
+        return max(1, int(size / max(each, 1e-9)))
 
     def chunk(self, start: int, stop: int) -> Chunk:
         """Return an entry range of the file; nothing is read yet."""

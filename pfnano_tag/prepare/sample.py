@@ -18,6 +18,7 @@ from pfnano_tag.errors import BadChunk, DataError, FileError, StudyError
 from pfnano_tag.nano.columns import list_of_row
 from pfnano_tag.nano.features import branches_for, read_jets
 from pfnano_tag.nano.jets import JetTable
+from pfnano_tag.nano.plan import Plan
 from pfnano_tag.nano.reader import Chunk, PFNanoFile, open_file
 from pfnano_tag.nano.schema import inputs_of
 from pfnano_tag.prepare.cleaning import Cutflow, clean, cleaning_branches
@@ -26,6 +27,9 @@ from pfnano_tag.prepare.prepared import FileRecord, Prepared
 from pfnano_tag.prepare.splitting import IDENTITY, SPLITS, event_hash, split_of
 
 EVENT = (*IDENTITY, "genWeight")
+
+PART_BYTES = 12e6
+"""What a chunk is worked through by: uncompressed branches that fit, with what is made of them, in a cache."""
 
 
 @dataclass(frozen=True)
@@ -255,6 +259,7 @@ class PreparedFile:
             self._check()
             self.stored = [name for name in stored if name in self.file.branches]
             self._branches = event_branches(self.file, card) | set(self.stored)
+            self._all_branches = self._branches | branches_for(self.features, self.file.contents)
         except BaseException:
             self.file.close()
             raise
@@ -278,13 +283,21 @@ class PreparedFile:
         """Close the file."""
         self.file.close()
 
+    def parts(self, start: int, stop: int) -> Plan:
+        """Return the entry ranges that one of the record's chunks is best read in: whole clusters, `PART_BYTES` each.
+
+        A chunk holds its branches, what is derived from them and the result at once: in parts it takes less memory,
+        stays in the processor's caches, and gives the same jets.
+        """
+        return self.file.parts(start, stop, self._all_branches, PART_BYTES)
+
     def jets(self, start: int, stop: int, splits: Sequence[str]) -> LabelledJets:
         """Return the jets of a chunk that belong to some splits, in the file's order.
 
         Parameters
         ----------
         start, stop : int
-            One of the record's chunks.
+            One of the record's chunks, or of its parts.
         splits : sequence of str
             Of `train`, `validation`, `test`.
 

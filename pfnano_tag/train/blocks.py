@@ -86,7 +86,9 @@ class Block:
 
 
 class BlockBuilder:
-    """Makes the records of blocks, as the matrices that `scaled_jets` fills; each block takes the memory of the last.
+    """Makes the records of blocks part by part, as the matrices that `scaled_jets` fills.
+
+    Each block takes the memory of the one before.
 
     Parameters
     ----------
@@ -97,25 +99,31 @@ class BlockBuilder:
     def __init__(self, groups: list[str]) -> None:
         self._order = groups
         self._memory: dict[str, Records] = {}
-        self._records: dict[str, Records] = {}
+        self._used: dict[str, int] = {}
+        self._finished = 0
 
     def allocate(self, group: str, rows: int, features: int, vectors: bool) -> Matrices:
-        """Return views on the fields of records (`prepare.scaled.Allocate`)."""
+        """Return views on the fields of the next records (`prepare.scaled.Allocate`)."""
         kind = jet_type(features, len(self._order)) if group == "jet" else constituent_type(features, vectors)
+        first = self._used.get(group, 0)
+        stop = first + rows
         there = self._memory.get(group)
-        if there is None or there.dtype != kind or len(there) < rows:
-            there = self._memory[group] = np.empty(rows + rows // 8, dtype=kind)
-        records = self._records[group] = there[:rows]
+        if there is None or there.dtype != kind or len(there) < stop:
+            new = self._memory[group] = np.empty(stop + stop // (2 if first else 8), dtype=kind)
+            if there is not None and first:
+                words(new)[:first] = words(there[:first])
+        self._used[group] = stop
+        records = self._memory[group][first:stop]
         return records["x"], records["default"], records["vectors"] if vectors else None
 
-    def block(
+    def add(
         self,
         counts: Mapping[str, NDArray[np.integer[Any]]],
         label: NDArray[np.integer[Any]],
         weight: NDArray[np.floating[Any]],
         split: NDArray[np.uint8],
-    ) -> Block:
-        """Return the block, now that its features are filled; it holds until `allocate` is called again.
+    ) -> None:
+        """Say what the jets allocated last are, now that their features are filled.
 
         Parameters
         ----------
@@ -124,12 +132,18 @@ class BlockBuilder:
         label, weight, split : ndarray [jets]
             Class, training weight, index in `SPLITS`.
         """
-        jets = self._records["jet"]
+        jets = self._memory["jet"][self._finished : self._used["jet"]]
         for name, values in (("label", label), ("weight", weight), ("split", split)):
             jets[name] = values
         for place, group in enumerate(self._order):
             jets["counts"][:, place] = counts[group]
-        return Block(jets, {group: self._records[group] for group in self._order})
+        self._finished = self._used["jet"]
+
+    def block(self) -> Block:
+        """Return all jets since the last block; it holds until `allocate` is called again."""
+        parts = {name: self._memory[name][: self._used[name]] for name in ("jet", *self._order)}
+        self._used, self._finished = {}, 0
+        return Block(parts.pop("jet"), parts)
 
 
 def words(records: Records) -> NDArray[np.int32]:

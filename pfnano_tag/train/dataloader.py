@@ -283,7 +283,8 @@ def _block(jets: LabelledInputs, split: str) -> Block:
             vectors[:] = group.vectors_N4.numpy()
     counts = {name: group.counts.numpy() for name, group in flat.groups.items()}
     splits = np.full(len(jets), SPLITS.index(split), dtype=np.uint8)
-    return builder.block(counts, jets.label.numpy(), jets.weight.numpy(), splits)
+    builder.add(counts, jets.label.numpy(), jets.weight.numpy(), splits)
+    return builder.block()
 
 
 def _check_count(split: str, found: int, expected: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from pfnano_tag.card.card import Card
 from pfnano_tag.errors import DataError
 from pfnano_tag.prepare.prepared import Prepared
-from pfnano_tag.prepare.sample import PreparedFile
+from pfnano_tag.prepare.sample import LabelledJets, PreparedFile
 from pfnano_tag.prepare.scaled import scaled_jets
 from pfnano_tag.train.blocks import Block, BlockBuilder
 from pfnano_tag.train.weight_lookup import weight_column
@@ -75,13 +75,18 @@ class Decoder:
         """
         file, index = chunk
         source = self._file(file)
-        jets = source.jets(*source.record.chunks[index], splits)
+        for start, stop in source.parts(*source.record.chunks[index]):
+            self._add(source.jets(start, stop, splits))
+        block = self._builder.block()
+        self._check_vectors(block, source.record.path)
+        return block
+
+    def _add(self, jets: LabelledJets) -> None:
+        """Scale jets into the block in work."""
         scaled = scaled_jets(jets.table, self.prepared.inputs, self.vectors, self._builder.allocate)
         counts = {name: np.diff(group.offsets) for name, group in scaled.groups.items()}
         weight = weight_column(self.prepared.weights, jets.label, *(jets.stored[name] for name in KINEMATICS))
-        block = self._builder.block(counts, jets.label, weight, jets.split)
-        self._check_vectors(block, source.record.path)
-        return block
+        self._builder.add(counts, jets.label, weight, jets.split)
 
     def _check_vectors(self, block: Block, path: str) -> None:
         lacking = [name for name, there in block.has_vectors.items() if not there]

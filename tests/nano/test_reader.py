@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pfnano_tag.card.jets import Jets
 from pfnano_tag.errors import BadChunk, FileError, MissingBranch, OutputError
-from pfnano_tag.nano.plan import plan_chunks
+from pfnano_tag.nano.plan import parts_of, plan_chunks
 from pfnano_tag.nano.reader import PFNanoFile
 from pfnano_tag.nano.writer import protect_events
 
@@ -75,6 +75,19 @@ def test_plan_covers_all_entries_in_order(sizes, wanted):
     assert all(start < stop for start, stop in plan)
     largest = max([wanted, *(s for s in sizes if s <= 4 * wanted)])
     assert all(stop - start <= max(largest, 4 * wanted) for start, stop in plan)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(1, 60), st.data())
+def test_parts_cover_a_chunk_and_cut_no_cluster(sizes, wanted, data):
+    edges = np.cumsum(sizes).tolist()
+    start = data.draw(st.integers(0, edges[-1] - 1))
+    stop = data.draw(st.integers(start + 1, edges[-1]))
+    parts = parts_of(start, stop, edges, wanted)
+    assert (parts[0][0], parts[-1][1]) == (start, stop)
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(parts))
+    assert {edge for part in parts for edge in part} <= {start, stop, *edges}
+    for first, last in parts:
+        assert last - first <= wanted or not any(first < edge < last for edge in edges)
 
 
 def test_named_errors(tmp_path):

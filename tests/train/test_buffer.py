@@ -164,7 +164,8 @@ def test_blocks_of_one_builder_take_the_memory_in_turn():
             kept[group] = x.copy(), default.copy(), None if four is None else four.copy()
         label, split = rng.integers(0, 6, jets), np.zeros(jets, dtype=np.uint8)
         weight = rng.random(jets).astype(np.float32)
-        block = builder.block({"sv": counts}, label, weight, split)
+        builder.add({"sv": counts}, label, weight, split)
+        block = builder.block()
         assert np.array_equal(block.offsets("sv"), [0, *np.cumsum(counts)])
         for group, records in (("jet", block.jets), *block.groups.items()):
             for field, values in zip(("x", "default", "vectors"), kept[group], strict=True):

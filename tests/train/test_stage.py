@@ -99,6 +99,9 @@ class SyntheticFile:
     def __init__(self, card, prepared, record, stored):
         self.record = record
 
+    def parts(self, start, stop):
+        return ((start, stop),)
+
     def jets(self, start, stop, splits):
         return jets_of(chunk({0: 1, 120: 2}[start]), splits)
 

@@ -18,11 +18,14 @@ import uproot
 from pfnano_tag.card import read_card
 from pfnano_tag.card.card import Card
 from pfnano_tag.errors import DataError, FileError, Incomplete
+from pfnano_tag.nano import baskets
+from pfnano_tag.prepare import sample
 from pfnano_tag.prepare import stage as prepare
 from pfnano_tag.prepare.prepared import read_prepared
 from pfnano_tag.prepare.sample import training_jets
 from pfnano_tag.train import cache as caches
 from pfnano_tag.train.dataloader import Stream
+from pfnano_tag.train.decoding import Decoder
 from pfnano_tag.train.memory import memory_plan
 from tests.prepare.candidates_file import content, damage, write
 
@@ -117,6 +120,34 @@ def test_every_jet_is_in_an_epoch_once_with_its_label_and_constituents(study, bu
     assert len(seen) == prepared.total("train")
 
 
+def test_a_chunk_is_the_same_in_any_parts_and_each_basket_is_decoded_once(study, monkeypatch):
+    card, _ = study
+    card = card.model_copy(
+        update={
+            "resources": card.resources.model_copy(update={"chunk": 64.0}),
+            "study": card.study.model_copy(update={"folder": card.folder.parent / "one_chunk"}),
+        }
+    )
+    prepare.run(card)
+    prepared = read_prepared(card.folder / "prepared.json", card)
+    assert [len(record.chunks) for record in prepared.files] == [1, 1, 1]
+    decoded: list[bytes] = []
+    original = baskets._decoded
+    monkeypatch.setattr(baskets, "_decoded", lambda raw, *others: decoded.append(raw) or original(raw, *others))
+    found = []
+    for size, number in ((sample.PART_BYTES, 1), (150_000, 2), (1, 6)):
+        monkeypatch.setattr(sample, "PART_BYTES", size)
+        with Decoder(card, prepared, vectors=True) as decoder:
+            assert len(decoder._file(1).parts(0, 240)) == number
+            decoder.block((0, 0), ("train",))  # another block's memory is taken
+            decoded.clear()
+            block = decoder.block((1, 0), ("train", "validation"))
+        assert len(decoded) == len(set(decoded)) > 0
+        parts = [(records, name) for records in (block.jets, *block.groups.values()) for name in records.dtype.names]
+        found.append([records[name].tobytes() for records, name in parts if name != "starts"])
+    assert found[0] == found[1] == found[2]
+
+
 def test_epochs_and_seeds_differ_and_repeat(study):
     with stream_of(study) as stream:
         orders = {
@@ -197,13 +228,17 @@ def test_a_killed_reader_is_named(study):
     assert not alive(pids)
 
 
-def test_readers_leave_signals_to_the_training_and_end_with_it(study):
+@pytest.mark.parametrize("is_new", [True, False])
+def test_readers_leave_signals_to_the_training_and_end_with_it(study, is_new):
     pids = []
 
     def fail_in_an_epoch():
         with stream_of(study, readers=2, cache="none") as stream:
             batches = stream.loader(8, 16, False, seed=5).epoch(1)
-            next(batches)
+            if is_new:
+                readers_of(stream)._start()
+            else:
+                next(batches)
             pids.extend(readers_of(stream).pids)
             for pid in pids:
                 os.kill(pid, signal.SIGTERM)
