@@ -1,7 +1,7 @@
 """Layers shared by the networks.
 
-Shape suffixes: B jets, N constituents of one group (padded), L tokens of all groups (packed to the left), T real
-tokens of all jets, D width, H heads.
+Shape suffixes: B jets, N constituents of one group (padded), S slots of one group (a fixed number), L tokens of all
+groups (packed to the left), T real tokens of all jets, F features, D width, H heads.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
@@ -30,6 +31,31 @@ def dense_stack(width_in: int, widths: Sequence[int], activation: str, norm: boo
             layers.append(nn.Dropout(dropout))
         width_in = width_out
     return nn.Sequential(*layers)
+
+
+def first_slots(x_BNF: Tensor, mask_BN: Tensor, slots: int) -> tuple[Tensor, Tensor]:
+    """Bring a padded group to a fixed number of slots, whatever the batch was padded to.
+
+    Parameters
+    ----------
+    x_BNF : Tensor
+        Features; the padding lies behind the constituents and may hold anything.
+    mask_BN : Tensor
+        bool, True for real constituents.
+    slots : int
+        Slots S; constituents behind the first S are left out.
+
+    Returns
+    -------
+    x_BSF : Tensor
+        Features, zero where there is no constituent.
+    mask_BS : Tensor
+        bool.
+    """
+    missing = max(0, slots - mask_BN.shape[1])
+    mask_BS = F.pad(mask_BN[:, :slots], (0, missing))
+    x_BSF = F.pad(x_BNF[:, :slots], (0, 0, 0, missing))
+    return torch.where(mask_BS[:, :, None], x_BSF, 0), mask_BS
 
 
 def scatter_rows(rows_TD: Tensor, slots_T: Tensor, size: int) -> Tensor:

@@ -12,6 +12,7 @@ from torch import nn
 from pfnano_tag.errors import CardError, nearest
 from pfnano_tag.models.deepsets import DeepSets, DeepSetsConfig
 from pfnano_tag.models.layers import ACTIVATIONS
+from pfnano_tag.models.mlp import MLP, MLPConfig
 from pfnano_tag.models.particle_transformer import ParticleTransformer, ParticleTransformerConfig
 
 
@@ -24,6 +25,7 @@ class Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {
+    "mlp": Architecture(MLP, MLPConfig),
     "deepsets": Architecture(DeepSets, DeepSetsConfig),
     "particle_transformer": Architecture(ParticleTransformer, ParticleTransformerConfig),
 }

@@ -14,6 +14,7 @@ from pfnano_tag.models.batch import call, collate
 from pfnano_tag.models.registry import ARCHITECTURES, build
 
 ARGUMENTS = {
+    "mlp": {"hidden": [16]},
     "deepsets": {"phi": [16], "rho": [16]},
     "particle_transformer": {"embed": [16], "pair": [8], "heads": 2, "blocks": 1, "class_blocks": 1},
 }
