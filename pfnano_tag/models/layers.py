@@ -33,6 +33,48 @@ def dense_stack(width_in: int, widths: Sequence[int], activation: str, norm: boo
     return nn.Sequential(*layers)
 
 
+class RowNorm(nn.Module):
+    """Batch norm over the rows of a matrix (T, D) that batches of few rows can't spoil.
+
+    In evaluation it is torch's batch norm. In training it differs twice. A single row has no variance: it is
+    normalised with the running statistics and leaves them alone, and so is none. And a batch moves the running
+    statistics in proportion to its rows, relative to the largest batch so far: the last batch of an epoch may hold
+    two jets, whose mean and variance would otherwise, with a high momentum, decide what the epoch's checkpoint is
+    worth.
+
+    Parameters
+    ----------
+    width : int
+        Columns D.
+    momentum : float
+        Weight of a full batch in the running statistics (torch's convention).
+    eps : float
+        Added to the variance.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    most_rows: Tensor
+
+    def __init__(self, width: int, momentum: float, eps: float) -> None:
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+        self.register_buffer("most_rows", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, rows_TD: Tensor) -> Tensor:
+        """Rows with mean `bias` and standard deviation `weight` in each column (up to `eps`)."""
+        momentum, training = 0.0, self.training and len(rows_TD) > 1
+        if training:
+            self.most_rows.clamp_(min=len(rows_TD))
+            momentum = self.momentum * len(rows_TD) / int(self.most_rows)
+        statistics = (self.running_mean, self.running_var)
+        return F.batch_norm(rows_TD, *statistics, self.weight, self.bias, training, momentum, self.eps)
+
+
 def first_slots(x_BNF: Tensor, mask_BN: Tensor, slots: int) -> tuple[Tensor, Tensor]:
     """Bring a padded group to a fixed number of slots, whatever the batch was padded to.
 

@@ -27,6 +27,7 @@ SPEC = specification()
 def network(architecture="deepsets", seed=0):
     sizes = {
         "mlp": {"hidden": [16], "dropout": 0.3},
+        "deepjet": {"dense": [16], "charged_lstm": 16, "neutral_lstm": 8, "sv_lstm": 8},
         "deepsets": {"phi": [16], "rho": [16], "dropout": 0.3},
         "particle_transformer": {"embed": [16], "pair": [8], "heads": 2, "blocks": 1, "class_blocks": 1},
     }

@@ -14,6 +14,15 @@ from pfnano_tag.models.registry import ARCHITECTURES, build, resolve
 
 SMALL = {
     "mlp": {"charged": 12, "neutral": 9, "sv": 3, "hidden": [24]},
+    "deepjet": {
+        "charged": [16, 8],
+        "neutral": [8],
+        "sv": [8],
+        "charged_lstm": 12,
+        "neutral_lstm": 8,
+        "sv_lstm": 8,
+        "dense": [16],
+    },
     "deepsets": {"phi": [16, 12], "rho": [24]},
     "particle_transformer": {
         "embed": [16, 24],
@@ -24,7 +33,7 @@ SMALL = {
         "head": [10],
     },
 }
-ORDERED = {"mlp"}
+ORDERED = {"mlp", "deepjet"}
 """Architectures that see constituents in order."""
 
 
@@ -207,6 +216,9 @@ def test_transformer_without_pairs_needs_no_vectors():
         ("deepsets", {"features": {"jet": 1}}, "features: unknown argument"),
         ("particle_transformer", {"heads": 5}, "embed ends with 128, which heads = 5 does not divide"),
         ("mlp", {"charged": -1}, "charged: found -1, expected a whole number of at least 0"),
+        ("deepjet", {"sv_lstm": 0}, "sv_lstm is 0, must be greater than 0"),
+        ("deepjet", {"momentum": 0}, "momentum is 0, must be greater than 0"),
+        ("deepjet", {"padded": [25, 25]}, "padded has 2 numbers, the groups are charged, neutral, sv"),
         ("particle_transformer", {"dropout": 1.0, "blocks": 1.5}, "blocks: found 1.5, expected a whole number"),
         ("particle_transformer", {"activation": "tanh"}, "expected one of relu, gelu, silu"),
     ],

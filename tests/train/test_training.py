@@ -21,6 +21,7 @@ from pfnano_tag.train.wrapper import Recipe, Trainer
 
 ARGUMENTS = {
     "mlp": {"hidden": [8]},
+    "deepjet": {"charged": [8], "charged_lstm": 8, "dense": [8]},
     "deepsets": {"phi": [8], "rho": [8], "dropout": 0.2},
     "particle_transformer": {"embed": [8], "pair": [8], "heads": 2, "blocks": 1, "class_blocks": 1, "dropout": 0.1},
 }
