@@ -80,10 +80,11 @@ class DeepJetConfig:
 
     def __post_init__(self) -> None:
         if self.padded and len(self.padded) != len(self.groups):
-            raise ValueError(f"padded has {len(self.padded)} numbers, the groups are {', '.join(self.groups)}")
+            groups = ", ".join(self.groups)
+            raise ValueError(f"padded: found {list(self.padded)}, expected a number for each of {groups}")
         for name in ("charged_lstm", "neutral_lstm", "sv_lstm", "other_lstm", "momentum"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be greater than 0")
+                raise ValueError(f"{name}: found {getattr(self, name)}, expected a number greater than 0")
 
     @property
     def groups(self) -> tuple[str, ...]:
