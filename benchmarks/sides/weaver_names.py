@@ -51,6 +51,6 @@ def name_in_weaver(name: str, embeddings: Mapping[str, str]) -> str:
 
 
 def unused(names: Iterable[str], ours: Iterable[str], embeddings: Mapping[str, str]) -> list[str]:
-    """Return weaver's weights that none of ours is made from; counters of its trimmer apart."""
+    """Return weaver's weights that none of ours is made from; counters apart."""
     used = {name_in_weaver(name, embeddings) for name in ours}
-    return sorted(name for name in names if name not in used and not name.endswith("_counter"))
+    return sorted(name for name in names if name not in used and not name.endswith(("_counter", "batches_tracked")))

@@ -1,7 +1,7 @@
 """Layers shared by the networks.
 
-Shape suffixes: B jets, N constituents of one group (padded), L slots for the tokens of all groups (packed to the
-left, padded), T real tokens of all jets, D width.
+Shape suffixes: B jets, N constituents of one group (padded), S slots of one group (a fixed number), L slots for the
+tokens of all groups (packed to the left, padded), T real tokens of all jets, F features, D width.
 """
 
 from __future__ import annotations
@@ -34,25 +34,76 @@ def dense_stack(width_in: int, widths: Sequence[int], activation: str, norm: boo
     return nn.Sequential(*layers)
 
 
-class RowNorm(nn.BatchNorm1d):
-    """Batch norm over rows that are all real, for networks whose reference has batch norm.
+class RowNorm(nn.Module):
+    """Batch norm over the rows of a matrix (T, D) that batches of few rows can't spoil.
 
-    In training, statistics are those of the batch's rows; of fewer than two rows there are none, and the running ones
-    are used.
+    In evaluation it is torch's batch norm. In training it differs twice. A single row has no variance: it is
+    normalised with the running statistics and leaves them alone, and so is none. And a batch moves the running
+    statistics in proportion to its rows, relative to the largest batch so far: the last batch of an epoch may hold
+    two jets, whose mean and variance would otherwise, with a high momentum, decide what the epoch's checkpoint is
+    worth.
+
+    Parameters
+    ----------
+    width : int
+        Columns D.
+    momentum : float
+        Weight of a full batch in the running statistics (torch's convention).
+    eps : float
+        Added to the variance.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+    most_rows: Tensor
+
+    def __init__(self, width: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+        self.register_buffer("most_rows", torch.zeros((), dtype=torch.int64))
+
     def forward(self, rows_TD: Tensor) -> Tensor:
-        """Normalised rows (T, D); T may be zero."""
-        if self.training and len(rows_TD) < 2:
-            return F.batch_norm(rows_TD, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(rows_TD)
+        """Rows with mean `bias` and standard deviation `weight` in each column (up to `eps`)."""
+        momentum, training = 0.0, self.training and len(rows_TD) > 1
+        if training:
+            self.most_rows.clamp_(min=len(rows_TD))
+            momentum = self.momentum * len(rows_TD) / int(self.most_rows)
+        statistics = (self.running_mean, self.running_var)
+        return F.batch_norm(rows_TD, *statistics, self.weight, self.bias, training, momentum, self.eps)
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """What the layer multiplies with and adds in evaluation, (D,) each."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         return scale, self.bias - self.running_mean * scale
+
+
+def first_slots(x_BNF: Tensor, mask_BN: Tensor, slots: int) -> tuple[Tensor, Tensor]:
+    """Bring a padded group to a fixed number of slots, whatever the batch was padded to.
+
+    Parameters
+    ----------
+    x_BNF : Tensor
+        Features; the padding lies behind the constituents and may hold anything.
+    mask_BN : Tensor
+        bool, True for real constituents.
+    slots : int
+        Slots S; constituents behind the first S are left out.
+
+    Returns
+    -------
+    x_BSF : Tensor
+        Features, zero where there is no constituent.
+    mask_BS : Tensor
+        bool.
+    """
+    missing = max(0, slots - mask_BN.shape[1])
+    mask_BS = F.pad(mask_BN[:, :slots], (0, missing))
+    x_BSF = F.pad(x_BNF[:, :slots], (0, 0, 0, missing))
+    return torch.where(mask_BS[:, :, None], x_BSF, 0), mask_BS
 
 
 def scatter_rows(rows_TD: Tensor, slots_T: Tensor, size: int) -> Tensor:
