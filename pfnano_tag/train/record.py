@@ -15,10 +15,21 @@ import torch
 
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.errors import CheckpointError
+from pfnano_tag.evaluate.metrics import Metrics, best_of, is_known
 from pfnano_tag.infer.bookkeeping import checkpoint_path, epochs_of
+from pfnano_tag.train.tensorboard import EVENTS
 
 STATE_VERSION = 1
-Metrics = dict[str, Any]
+WRITTEN = (
+    "best.json",
+    "metrics.jsonl",
+    "timing.json",
+    "optimizer.pt",
+    "epoch_*.json",
+    "epoch_*.safetensors",
+    EVENTS,
+)
+"""Files of a training in its model's folder."""
 
 
 def is_trained(folder: Path) -> bool:
@@ -28,7 +39,7 @@ def is_trained(folder: Path) -> bool:
 
 def clear(folder: Path) -> None:
     """Remove a trained model: only files that a training writes."""
-    for pattern in ("best.json", "metrics.jsonl", "optimizer.pt", "epoch_*.json", "epoch_*.safetensors"):
+    for pattern in WRITTEN:
         for path in folder.glob(pattern):
             path.unlink()
 
@@ -85,18 +96,14 @@ def read_metrics(folder: Path, last_epoch: int) -> list[Metrics]:
     return kept
 
 
-def write_metrics(folder: Path, history: list[Metrics]) -> None:
-    """Write `metrics.jsonl` (one line per epoch) and `best.json` (lowest validation loss, first of equals)."""
+def write_metrics(folder: Path, history: list[Metrics], metric: str) -> None:
+    """Write `metrics.jsonl` (one line per epoch) and `best.json`: the epoch with the best value of a metric."""
     with write_whole(folder / "metrics.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
-    best = best_of(history)
-    content = {"epoch": best["epoch"], "metric": "validation_loss", "value": best["validation_loss"]}
+    best = best_of(history, metric)
+    value = best.get(metric)
+    content = {"epoch": best["epoch"], "metric": metric, "value": value if is_known(value) else None}
     write_json(folder / "best.json", content)
-
-
-def best_of(history: list[Metrics]) -> Metrics:
-    """The epoch with the lowest validation loss."""
-    return min(history, key=lambda metrics: metrics["validation_loss"])
 
 
 def _metrics_in_checkpoint(folder: Path, epoch: int) -> Metrics:
