@@ -7,6 +7,7 @@ Names, as in `metrics.jsonl`: `training_loss`, `validation_loss`, `validation_ac
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -82,8 +83,23 @@ def check_metric(key: str, metric: str, known: Sequence[str]) -> None:
         hint = f"nearest: {', '.join(near)}; " if near else ""
         raise CardError(
             f"{key}: found {metric!r}, no metric of this training; {hint}the card's discriminants and mistag rates, "
-            f"and the classes of the validation jets, allow: {', '.join(known)}"
+            f"and the classes of the validation jets, allow: {', '.join(grouped(known))}"
         )
+
+
+def grouped(metrics: Iterable[str]) -> list[str]:
+    """Return names of metrics, those that differ in discriminant and number alone as one: `auc_{BvsL,CvsL}`."""
+    varies = re.compile(rf"(?<![A-Za-z])({'|'.join(DISCRIMINANTS)}|(?:\d+\.)?\d+(?:e-?\d+)?)(?![A-Za-z0-9])")
+    groups: dict[tuple[str, ...], list[list[str]]] = {}
+    for metric in metrics:
+        pieces = varies.split(metric)  # what stays and what varies, in turn
+        kinds = ("D" if piece in DISCRIMINANTS else "N" for piece in pieces[1::2])
+        groups.setdefault((*pieces[::2], *kinds), []).append(pieces)
+    lines = []
+    for alike in groups.values():
+        choices = [list(dict.fromkeys(column)) for column in zip(*alike, strict=True)]
+        lines.append("".join(one[0] if len(one) == 1 else f"{{{','.join(one)}}}" for one in choices))
+    return lines
 
 
 def kind_of(metric: str) -> str | None:

@@ -2,17 +2,18 @@
 
 Names of metrics:
 
-- as in `metrics.jsonl` (`validation_loss`, `auc_BvsL`, `efficiency_BvsL_0.01`): validation split, each model's best epoch;
+- as in `metrics.jsonl` (`validation_loss`, `auc_BvsL`, `efficiency_BvsL_0.01`): each model's best epoch, validation
+  split;
 - `evaluation.auc.BvsL`, `evaluation.efficiency.BvsL.0.01`, `evaluation.accuracy`, `evaluation.loss`: test split;
 - `attacks.fgsm.0.01.BvsL`: AUC under an attack of that strength through the network's own gradient, and
   `attacks.fgsm.0.01.BvsL.common_sample`: on the sample that is attacked through one network;
-- `comparison.chi2ndf.BvsL`: agreement of data and simulation, mean over the regions; `comparison.chi2ndf.BvsL.REGION`;
+- `comparison.chi2ndf.BvsL`: agreement of data and simulation, mean over the regions; `....BvsL.REGION`: in one;
   `comparison.chi2ndf.mean`: over regions and discriminants. The lowest is the best.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from pfnano_tag.card.card import Card
 from pfnano_tag.card.folder import check_bound, model_folder, read_results
 from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import StudyError, nearest
-from pfnano_tag.evaluate.metrics import is_known, kind_of, lower_is_better
+from pfnano_tag.evaluate.metrics import grouped, is_known, kind_of, lower_is_better
 from pfnano_tag.infer.bookkeeping import Tagger, epochs_of, find_checkpoint, load_checkpoint
 from pfnano_tag.infer.discriminants import DISCRIMINANTS
 
@@ -47,13 +48,13 @@ class Known:
         The models at their best epochs, in the order of the card.
     metrics : mapping
         Metric -> model -> value; a model without a value is not there.
-    missing : tuple of str
-        What is not there, and what would make it.
+    missing : mapping
+        `models` or folder of results -> what is not there, and what would make it.
     """
 
     taggers: Mapping[str, Tagger]
     metrics: Mapping[str, Mapping[str, Measured]]
-    missing: tuple[str, ...]
+    missing: Mapping[str, Sequence[str]]
 
 
 def select(card: Card, metric: str, models: Sequence[str] | None = None, write: bool = True) -> dict[str, Any]:
@@ -87,10 +88,8 @@ def select(card: Card, metric: str, models: Sequence[str] | None = None, write: 
         raise StudyError(_not_there(metric, known))
     lower = metric.startswith(CHI2NDF) or lower_is_better(metric)
     found = known.metrics[metric]
-    sign = 1 if lower else -1
-    ranked = sorted(
-        known.taggers, key=lambda name: (name not in found, sign * found[name].value if name in found else 0)
-    )
+    without = [name for name in known.taggers if name not in found]
+    by_value = sorted((n for n in known.taggers if n in found), key=lambda n: found[n].value * (1 if lower else -1))
     selection = {
         "metric": metric,
         "better": "lower" if lower else "higher",
@@ -102,9 +101,9 @@ def select(card: Card, metric: str, models: Sequence[str] | None = None, write: 
                 "epoch": known.taggers[name].epoch,
                 "hash": known.taggers[name].hash,
             }
-            for name in ranked
+            for name in [*by_value, *without]
         ],
-        "missing": list(known.missing),
+        "missing": [*known.missing.get("models", ()), *known.missing.get(metric.partition(".")[0], ())],
     }
     if write:
         write_json(model_folder(card, "selection.json"), selection)
@@ -116,27 +115,23 @@ def known_of(card: Card, models: Sequence[str] | None = None) -> Known:
     names = list(card.models) if models is None else list(dict.fromkeys(models))
     for name in names:
         card.training_of(name)
-    missing = [f"{name} is not trained" for name in names if not epochs_of(model_folder(card, name))]
-    taggers = {
-        name: load_checkpoint(find_checkpoint(card, name)) for name in names if epochs_of(model_folder(card, name))
-    }
-    if not taggers:
-        raise StudyError(
-            f"{card.folder / 'models'}: none of {', '.join(names) or 'no models'} is trained: run `train`"
-        )
+    trained = [name for name in names if epochs_of(model_folder(card, name))]
+    if not trained:
+        raise StudyError(f"{card.folder / 'models'}: none of {', '.join(names) or 'no models'} is trained")
+    taggers = {name: load_checkpoint(find_checkpoint(card, name)) for name in trained}
+    missing = {"models": [f"{name} is not trained" for name in names if name not in trained]}
     metrics: dict[str, dict[str, Measured]] = {}
     for name, tagger in taggers.items():
         for metric, value in tagger.training.get("metrics", {}).items():
             if kind_of(metric) not in (None, "learning_rate") and is_known(value):
                 metrics.setdefault(metric, {})[name] = Measured(value)
-    readers = {"evaluation": _of_evaluation, "attacks": _of_attacks, "comparison": _of_comparison}
-    for stage, read in readers.items():
+    for stage, read in READERS.items():
         results = read_results(card.folder, stage)
         if results is None:
-            missing.append(f"{stage}/results.json is not there (run `{COMMANDS[stage]}`)")
+            missing[stage] = [f"{stage}/results.json is not there (run `{COMMANDS[stage]}`)"]
             continue
         fresh = [name for name, t in taggers.items() if results["models"].get(name, {}).get("hash") == t.hash]
-        missing += [
+        missing[stage] = [
             f"{stage}/results.json does not know the best epoch of {name} (run `{COMMANDS[stage]}` again)"
             for name in taggers
             if name not in fresh
@@ -147,7 +142,7 @@ def known_of(card: Card, models: Sequence[str] | None = None) -> Known:
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             path = card.folder / stage / "results.json"
             raise StudyError(f"{path}: can't be read ({type(error).__name__} {error}); make it again") from error
-    return Known(taggers, metrics, tuple(missing))
+    return Known(taggers, metrics, missing)
 
 
 def as_table(selection: Mapping[str, Any]) -> str:
@@ -219,8 +214,16 @@ def _measured(metric: str, model: str, value: float | None, error: float | None)
         yield metric, model, Measured(value, error)
 
 
+READERS: dict[str, Callable[[Mapping[str, Any], Sequence[str]], Found]] = {
+    "evaluation": _of_evaluation,
+    "attacks": _of_attacks,
+    "comparison": _of_comparison,
+}
+
+
 def _not_there(metric: str, known: Known) -> str:
     near = nearest(metric, known.metrics)
-    hint = f"nearest: {', '.join(near)}; " if near else ""
-    missing = f"; {'; '.join(known.missing)}" if known.missing else ""
-    return f"--select: {metric!r} is not known of any model; {hint}there is: {', '.join(known.metrics)}{missing}"
+    hint = f"; nearest: {', '.join(near)}" if near else ""
+    missing = "".join(f"; {note}" for notes in known.missing.values() for note in notes)
+    there = "\n  ".join(grouped(known.metrics))
+    return f"--select: {metric!r} is not known of any model{hint}{missing}; there is:\n  {there}"
