@@ -42,6 +42,9 @@ def clear(folder: Path) -> None:
     for pattern in WRITTEN:
         for path in folder.glob(pattern):
             path.unlink()
+    events = (folder / EVENTS).parent
+    if events.is_dir() and not any(events.iterdir()):
+        events.rmdir()
 
 
 def save_state(folder: Path, epoch: int, optimizer: torch.optim.Optimizer) -> None:
