@@ -15,7 +15,7 @@ import torch
 
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.errors import CheckpointError
-from pfnano_tag.evaluate.metrics import Metrics, best_of, is_known
+from pfnano_tag.evaluate.metrics import Metrics, best_of, grouped, is_known, kind_of
 from pfnano_tag.infer.bookkeeping import checkpoint_path, epochs_of
 from pfnano_tag.train.tensorboard import EVENTS
 
@@ -79,13 +79,13 @@ def load_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def read_metrics(folder: Path, last_epoch: int) -> list[Metrics]:
+def read_metrics(folder: Path, last_epoch: int, metric: str) -> list[Metrics]:
     """Metrics of the epochs up to `last_epoch`, ascending.
 
     Raises
     ------
     CheckpointError
-        When an epoch is missing or a line can't be read.
+        When an epoch is missing, a line can't be read, or the metric that chooses the best epoch was not yet followed.
     """
     path = folder / "metrics.jsonl"
     try:
@@ -95,7 +95,14 @@ def read_metrics(folder: Path, last_epoch: int) -> list[Metrics]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: can't be read: {error}") from error
     if not complete:
-        return [_metrics_in_checkpoint(folder, epoch) for epoch in range(1, last_epoch + 1)]
+        kept = [_metrics_in_checkpoint(folder, epoch) for epoch in range(1, last_epoch + 1)]
+    without = [line["epoch"] for line in kept if metric not in line]
+    if without:
+        names = grouped(name for name in kept[without[0] - 1] if kind_of(name) not in (None, "learning_rate"))
+        raise CheckpointError(
+            f"{path}: can't choose the best epoch by {metric}: epoch {without[0]} has {', '.join(names)}; set "
+            "training.best to one of these, or start again with --overwrite"
+        )
     return kept
 
 

@@ -165,7 +165,7 @@ class Trainer:
         self.module.load_state_dict(tagger.module.state_dict())
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
-        self.history = read_metrics(folder, state["epoch"])
+        self.history = read_metrics(folder, state["epoch"], self.recipe.settings.best)
         self.timings = read_timings(folder, state["epoch"])
         write_metrics(folder, self.history, self.recipe.settings.best)
 

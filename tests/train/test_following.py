@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from synthetic import CLASSES, labelled_jets, specification
 
+from pfnano_tag.card.evaluation import Evaluation
 from pfnano_tag.card.training import Training
-from pfnano_tag.errors import Incomplete, MissingExtra
+from pfnano_tag.errors import CheckpointError, Incomplete, MissingExtra
 from pfnano_tag.infer.bookkeeping import find_checkpoint, load_checkpoint
 from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.interruption import Interruption
@@ -79,6 +80,18 @@ def test_the_metric_may_change_when_a_training_is_resumed(tmp_path, jets):
         "metric": "auc_CvsL",
         "value": max(aucs),
     }
+
+
+def test_a_metric_that_earlier_epochs_do_not_have_can_not_choose_among_them(tmp_path, jets):
+    chosen = recipe(tmp_path, epochs=2)
+    train(chosen, jets)
+    before = (tmp_path / "best.json").read_bytes()
+    other = replace(chosen, evaluation=Evaluation(mistags=(0.05,)))
+    train(other, jets, resume=True)
+    other = replace(other, settings=chosen.settings.model_copy(update={"best": "efficiency_BvsL_0.05", "epochs": 3}))
+    with pytest.raises(CheckpointError, match=r"by efficiency_BvsL_0.05: epoch 1 has .*BvsL.*\{0.1,0.01,0.001\}"):
+        train(other, jets, resume=True)
+    assert (tmp_path / "best.json").read_bytes() == before
 
 
 def test_patience_follows_the_metric(tmp_path, jets):
