@@ -85,7 +85,7 @@ def read_metrics(folder: Path, last_epoch: int, metric: str) -> list[Metrics]:
     Raises
     ------
     CheckpointError
-        When an epoch is missing, a line can't be read, or the metric that chooses the best epoch was not yet followed.
+        When an epoch is missing, a line can't be read, or the metric that chooses the best epoch was not followed.
     """
     path = folder / "metrics.jsonl"
     try:
