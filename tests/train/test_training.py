@@ -20,6 +20,8 @@ from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.wrapper import Recipe, Trainer
 
 ARGUMENTS = {
+    "mlp": {"hidden": [8]},
+    "deepjet": {"charged": [8], "charged_lstm": 8, "dense": [8]},
     "deepsets": {"phi": [8], "rho": [8], "dropout": 0.2},
     "particle_transformer": {"embed": [8], "pair": [8], "heads": 2, "blocks": 1, "class_blocks": 1, "dropout": 0.1},
 }
@@ -75,7 +77,7 @@ class StopAfter(Interruption):
 
 @pytest.mark.parametrize(
     ("architecture", "attack"),
-    [("deepsets", None), ("particle_transformer", None), ("deepsets", Attack(kind="pgd", epsilon=0.1, steps=2))],
+    [*((name, None) for name in sorted(ARGUMENTS)), ("deepsets", Attack(kind="pgd", epsilon=0.1, steps=2))],
 )
 def test_two_and_two_epochs_are_four_bit_for_bit(tmp_path, jets, architecture, attack):
     """The second training is stopped in the middle of its third epoch, and goes on."""
