@@ -69,6 +69,8 @@ def _expanded(patterns: Iterable[str], lists: tuple[Path, ...]) -> Iterator[str]
 
 
 def _expand(pattern: str, lists: tuple[Path, ...]) -> Iterable[str]:
+    if not pattern.strip():
+        raise FileError("files: an empty path")
     if REPLICAS in pattern:
         return [_replicated(pattern)]
     if "://" in pattern:

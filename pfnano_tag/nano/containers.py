@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import awkward as ak
 import numpy as np
@@ -23,6 +23,7 @@ from pfnano_tag.errors import FileError
 from pfnano_tag.nano.baskets import BasketList, baskets_of, read_column
 from pfnano_tag.nano.columns import Jagged
 
+T = TypeVar("T")
 Column = Jagged | NDArray[Any]
 Spread = Callable[..., Iterable[Any]]
 
@@ -180,22 +181,34 @@ class TreeContainer(Container):
         """Names of all branches, whether they can be read or not."""
         return frozenset(self._branches)
 
+    def _said(self, name: str, ask: Callable[[Any], T]) -> T:
+        """Ask uproot's description of a branch: in a damaged header, that can raise anything."""
+        branch = self._branches[name]
+        try:
+            return ask(branch)
+        except MemoryError:
+            raise
+        except Exception as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            what = f"the description of '{name}' in '{self.name}' can't be read (file damaged)"
+            raise FileError(f"{self.owner.path}: {what}: {first}") from error
+
     def title(self, name: str) -> str:
         """Return the title of a branch."""
-        return str(self._branches[name].title or "")
+        return self._said(name, lambda branch: str(branch.title or ""))
 
     def typename(self, name: str) -> str:
         """Return the type of a branch in C++."""
-        return str(self._branches[name].typename)
+        return self._said(name, lambda branch: str(branch.typename))
 
     @cached_property
     def compression(self) -> str:
         """Compression of most branches."""
-        return most_common(_compression(branch) for branch in self._branches.values())
+        return most_common(self._said(name, _compression) for name in self._branches)
 
     def uncompressed_bytes(self, name: str) -> int:
         """Return the size of a branch in memory [bytes]."""
-        return int(self._branches[name].uncompressed_bytes)
+        return self._said(name, lambda branch: int(branch.uncompressed_bytes))
 
     def edges(self, names: Iterable[str]) -> list[int]:
         """Return the entries at which the baskets of all named branches end."""
@@ -205,7 +218,9 @@ class TreeContainer(Container):
 
     def _edges_of(self, name: str) -> tuple[int, ...]:
         baskets = self._baskets(name)
-        return tuple(map(int, self._branches[name].entry_offsets)) if baskets is None else baskets.edges
+        if baskets is not None:
+            return baskets.edges
+        return self._said(name, lambda branch: tuple(map(int, branch.entry_offsets)))
 
     def _read(self, names: list[str], start: int, stop: int) -> dict[str, Column]:
         lists = [baskets for name in names if (baskets := self._baskets(name)) is not None]
@@ -233,7 +248,7 @@ class TreeContainer(Container):
 
     def _baskets(self, name: str) -> BasketList | None:
         if name not in self._basket_lists:
-            self._basket_lists[name] = baskets_of(self._branches[name])
+            self._basket_lists[name] = self._said(name, baskets_of)
         return self._basket_lists[name]
 
 

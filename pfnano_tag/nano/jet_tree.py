@@ -96,7 +96,10 @@ def _unpadded(chunk: Chunk, group: str, name: str, column: NDArray[np.floating])
             f"{chunk.file.path}: {stored} has a fixed length; name the branch with the number of constituents in "
             f"jets.tree.branches: {group}/n"
         )
-    count = np.asarray(chunk[f"{group}/n"]).astype(np.int64)
+    numbers = chunk[f"{group}/n"]
+    if isinstance(numbers, Jagged) or numbers.ndim != 1:
+        raise chunk.bad(f"{chunk.file.stored(f'{group}/n')} holds lists, expected one number of constituents per jet")
+    count = numbers.astype(np.int64)
     if (count < 0).any():
         raise chunk.bad(f"{chunk.file.stored(f'{group}/n')} is {count.min()} for a jet; it can't be negative")
     count = np.minimum(count, column.shape[1])

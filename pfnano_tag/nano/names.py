@@ -16,8 +16,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from pfnano_tag.card.jets import JetTree
-from pfnano_tag.errors import CardError, nearest
+from pfnano_tag.card.jets import NTUPLE_LABELS, JetTree
+from pfnano_tag.errors import CardError, MissingBranch, nearest
 from pfnano_tag.nano import jet_id
 from pfnano_tag.nano.columns import Jagged
 from pfnano_tag.nano.schema import FEATURES
@@ -129,6 +129,9 @@ def tree_names(stored: frozenset[str], tree: JetTree, uuid: str) -> Names:
     ------
     CardError
         When the mapping names a feature or four-vector that there is not.
+    MissingBranch
+        When the tree has some of the flags of flavours that the card names, but not all; or has flags, and not the
+        branch that the card names as the weight.
     """
     own: dict[str, str | None] = {name: feature.branch for name, feature in tree.features.items()}
     known = ntuple_branches() | own
@@ -136,7 +139,9 @@ def tree_names(stored: frozenset[str], tree: JetTree, uuid: str) -> Names:
     if unknown:
         hints = ", ".join(nearest(unknown[0], known)) or "none"
         raise CardError(f"jets.tree.branches: {unknown[0]!r} is no feature or four-vector; nearest: {hints}")
-    wanted = known | tree.branches
+    kinematics = {"jet/pt": "Jet_pt", "jet/eta": "Jet_eta"}  # the inputs are what the cuts are on, unless said
+    followed = {ours: tree.branches[name] for ours, name in kinematics.items() if name in tree.branches}
+    wanted = known | followed | tree.branches
     names = {
         ours: Branch((theirs,), _one_jet_per_event if ours.startswith("Jet_") else None)
         for ours, theirs in wanted.items()
@@ -146,6 +151,7 @@ def tree_names(stored: frozenset[str], tree: JetTree, uuid: str) -> Names:
         flavour: [flag for flag in some if flag.partition("=")[0] in stored] for flavour, some in tree.labels.items()
     }
     if any(flags.values()):
+        _require_named(stored, tree)
         branches = sorted({flag.partition("=")[0] for some in flags.values() for flag in some})
         names["Jet_FlavSplit"] = Branch(tuple(branches), _labels(flags))
     names.setdefault("genWeight", Branch((), lambda arrays, start, stop: np.ones(stop - start, dtype=np.float32)))
@@ -153,6 +159,22 @@ def tree_names(stored: frozenset[str], tree: JetTree, uuid: str) -> Names:
     if tree.position_identifies:
         names |= _identity_by_position(uuid)
     return names
+
+
+def _require_named(stored: frozenset[str], tree: JetTree) -> None:
+    """Raise where a tree of simulation lacks flags or the weight that the card names: jets would be miscounted."""
+    flags = {
+        f"jets.tree.labels.{flavour}": flag.partition("=")[0]
+        for flavour, some in tree.labels.items()
+        for flag in some
+        if flag not in NTUPLE_LABELS[flavour]
+    }
+    weight = tree.branches.get("genWeight")
+    named = flags | ({} if weight is None else {"jets.tree.branches.genWeight": weight})
+    for key, branch in named.items():
+        if branch not in stored:
+            hints = ", ".join(nearest(branch, stored)) or "none"
+            raise MissingBranch(f"{key}: the tree has no branch {branch!r}; nearest: {hints}")
 
 
 NTUPLE_EVENT = {

@@ -42,6 +42,13 @@ ONE_PER_EVENT = ("run", "luminosityBlock", "event", "genWeight", "PV_npvs")
 """Branches that are no lists."""
 IDENTITY = ("run", "luminosityBlock", "event")
 """Branches that identify an event; in single precision different events would become one."""
+WHOLE = (
+    *("Jet_FlavSplit", "Jet_hadronFlavour", "Jet_nBHadrons", "Jet_nCHadrons", "GenPart_status"),
+    *("Jet_partonFlavour", "Jet_genJetIdx", "GenPart_pdgId", "GenPart_genPartIdxMother"),
+)
+"""Branches of truth, which hold whole numbers."""
+SIGNED = WHOLE[5:]
+"""Those in which negative numbers mean something: an unsigned type makes large ones of them."""
 REAL = ("_pt", "_eta", "_phi", "_mass")
 """Ends of the names of branches that hold real numbers, whatever else differs between productions."""
 TREES = ("TTree", "ROOT::RNTuple")
@@ -161,7 +168,10 @@ class PFNanoFile:
         """Where each canonical branch comes from."""
         stored = self.tree.names
         if self.is_jet_tree:
-            return tree_names(stored, self.jets.tree, self.uuid)
+            try:
+                return tree_names(stored, self.jets.tree, self.uuid)
+            except MissingBranch as error:
+                raise MissingBranch(f"{self.path}: {error}") from error
         return event_names(stored, self.jets.collection)
 
     @property
@@ -336,7 +346,7 @@ class Chunk:
         BadChunk
             When it can't be read, has other numbers of values than the branches of its collection that were asked
             for before, holds lists where one value is expected or the reverse, whole numbers where
-            momenta or angles are expected, or others in the identity of the events.
+            momenta or angles are expected, or others in the identity of the events or in their truth.
         """
         self.load([name])
         branch = self.file.names[name]
@@ -353,7 +363,11 @@ class Chunk:
         if isinstance(column, Jagged):
             if name.endswith(REAL) and column.values.dtype.kind != "f":
                 raise self.bad(f"{branch.stored[0]} holds {column.values.dtype}, expected real numbers")
-            if listed:
+            if name in WHOLE and column.values.dtype.kind not in "iu":
+                raise self.bad(f"{branch.stored[0]} holds {column.values.dtype}, expected whole numbers")
+            if name in SIGNED and column.values.dtype.kind == "u":
+                raise self.bad(f"{branch.stored[0]} holds {column.values.dtype}, expected signed numbers")
+            if listed or ("_" in name and not self.file.is_jet_tree):
                 column = self._stored[branch.stored[0]] = self._in_collection(name, column)
         elif name in ONE_PER_EVENT and column.ndim != 1:
             raise self.bad(f"{branch.stored[0]} holds {column.shape[1]} values per event, expected one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from pfnano_tag.nano import xrootd
 from pfnano_tag.nano.containers import Column, Container, TransferError, TreeContainer
 from pfnano_tag.nano.local import LocalSource
 from pfnano_tag.nano.ntuples import NTupleContainer
+
+log = logging.getLogger(__name__)
 
 
 def first_line(error: Exception) -> str:
@@ -94,6 +97,9 @@ class RootFile:
         self._directory = self._opened(replicas_of(self.path))
         self._source = self._directory.file.source
         self.is_remote = isinstance(self._source, xrootd.RemoteSource)
+        written = int(self._directory.file.fEND)
+        if self.size < written:
+            log.warning("%s: truncated: it has %d bytes, its header says %d", self.path, self.size, written)
 
     def _opened(self, replicas: list[str]) -> Any:
         """Open the file, with a clear word when that fails."""
@@ -120,8 +126,8 @@ class RootFile:
 
     @property
     def size(self) -> int:
-        """Bytes in the file, as ROOT wrote it."""
-        return int(self._directory.file.fEND)
+        """Bytes in the file, as ROOT wrote it; those that are left of a truncated one."""
+        return min(int(self._directory.file.fEND), int(self._source.num_bytes))
 
     @cached_property
     def keys(self) -> dict[str, str]:

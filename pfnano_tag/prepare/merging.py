@@ -145,7 +145,6 @@ def of_one_kind(files: Sequence[FileScan | PFNanoFile], card: Card) -> None:
     """
     for what, key, attribute in (("layouts", "layouts", "layout"), ("jet types", "types", "jet_type")):
         found = {getattr(file, attribute): file.path for file in reversed(files)}
-        found.pop("unknown", None)
         if len(found) > 1 and key not in card.jets.mix:
             listed = ", ".join(f"{name} ({path})" for name, path in sorted(found.items()))
             raise DataError(

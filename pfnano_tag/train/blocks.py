@@ -139,10 +139,14 @@ class BlockBuilder:
             jets["counts"][:, place] = counts[group]
         self._finished = self._used["jet"]
 
+    def discard(self) -> None:
+        """Forget what was allocated since the last block."""
+        self._used, self._finished = {}, 0
+
     def block(self) -> Block:
         """Return all jets since the last block; it holds until `allocate` is called again."""
         parts = {name: self._memory[name][: self._used[name]] for name in ("jet", *self._order)}
-        self._used, self._finished = {}, 0
+        self.discard()
         return Block(parts.pop("jet"), parts)
 
 

@@ -75,6 +75,7 @@ class Decoder:
         """
         file, index = chunk
         source = self._file(file)
+        self._builder.discard()  # of a chunk that could not be read to its end
         for start, stop in source.parts(*source.record.chunks[index]):
             self._add(source.jets(start, stop, splits))
         block = self._builder.block()

@@ -111,10 +111,10 @@ class Readers:
                     process = subprocess.Popen(
                         command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment
                     )
+                    self._processes.append(process)
+                    self._sockets.append(ours)
                 finally:
                     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            self._processes.append(process)
-            self._sockets.append(ours)
             _send(ours, self._first_message)
 
     def _ask(self, reader: int, request: bytes, chunk: ChunkOfFile) -> None:
@@ -183,15 +183,18 @@ def serve(descriptor: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_THE_JOB)
     with socket.socket(fileno=descriptor) as caller:
-        study = json.loads(_receive(caller)[0])
-        card, prepared = strictly(Card, study["card"]), prepared_of(study["prepared"])
-        keep_freed_memory()
-        with Decoder(card, prepared, study["vectors"]) as decoder:
-            try:
-                while True:
-                    _serve_one(caller, decoder)
-            except (EOFError, ConnectionError):  # the caller is gone
-                return
+        try:
+            _serve(caller, json.loads(_receive(caller)[0]))
+        except (EOFError, ConnectionError):  # the caller is gone
+            return
+
+
+def _serve(caller: socket.socket, study: dict[str, Any]) -> None:
+    card, prepared = strictly(Card, study["card"]), prepared_of(study["prepared"])
+    keep_freed_memory()
+    with Decoder(card, prepared, study["vectors"]) as decoder:
+        while True:
+            _serve_one(caller, decoder)
 
 
 def _serve_one(caller: socket.socket, decoder: Decoder) -> None:

@@ -1,5 +1,6 @@
 """Flat layouts against plain loops over jets: slots, truncation, tracks, mappings, damage."""
 
+import awkward as ak
 import numpy as np
 import pytest
 import uproot
@@ -92,6 +93,17 @@ def test_padded_branches_need_their_number(tmp_path):
     wanted = r"Cpfcan_BtagPf_trackEtaRel has a fixed length; name .* jets.tree.branches: charged/n"
     with PFNanoFile(tmp_path / "jets.root", nameless) as file, pytest.raises(MissingBranch, match=wanted):
         read_jets(file.chunk(0, len(JETS)), IDS, everything, CAPS, 0.95)
+
+
+@pytest.mark.parametrize("number", ["Npfcan_ptrel", "lists"])
+def test_a_number_of_constituents_that_is_a_list_is_a_bad_chunk(tmp_path, number):
+    lists = ak.unflatten(np.ones(2 * len(JETS), "f4"), np.full(len(JETS), 2))
+    write_tree(tmp_path / "jets.root", JETS, padded=True, lists=lists)
+    jets = Jets(tree=JetTree(branches={"neutral/n": number}))
+    with PFNanoFile(tmp_path / "jets.root", jets) as file:
+        chunk = file.chunk(0, len(JETS))
+        with pytest.raises(BadChunk, match=rf"{number} holds lists, expected one number of constituents per jet"):
+            read_jets(chunk, ["neutral/ptrel"], np.ones(len(JETS), bool), CAPS, 0.95)
 
 
 def test_names_by_the_card(tmp_path):

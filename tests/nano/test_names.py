@@ -5,7 +5,7 @@ import pytest
 from nano.flat_files import random_jets, write_tree
 
 from pfnano_tag.card.jets import Jets, JetTree
-from pfnano_tag.errors import BadChunk
+from pfnano_tag.errors import BadChunk, MissingBranch
 from pfnano_tag.nano.columns import Jagged
 from pfnano_tag.nano.jet_id import BRANCHES
 from pfnano_tag.nano.names import event_names
@@ -104,6 +104,42 @@ def test_labels_by_value(tmp_path):
     labels = {"b": ("flavour=5",), "c": ("flavour=4",), "uds": ("flavour=0",), "g": ("flavour=21",)}
     with PFNanoFile(path, Jets(tree=JetTree(labels=labels))) as file:
         assert file.chunk(0, 5)["Jet_FlavSplit"].values.tolist() == [500, 400, 1, 0, 1000]
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        (
+            JetTree(labels={"b": ("isB",), "bb": ("isBb",)}),
+            r"jets.root: jets.tree.labels.bb: .* 'isBb'; nearest: isBB",
+        ),
+        (JetTree(branches={"genWeight": "weigth"}), r"jets.tree.branches.genWeight: .* 'weigth'; nearest: weight"),
+    ],
+)
+def test_flags_and_weights_that_the_card_names_are_not_left_out_silently(tmp_path, tree, words):
+    path = tmp_path / "jets.root"
+    write_tree(path, random_jets(1, 3), isB=np.array([1, 0, 0]), isBB=np.array([0, 1, 0]), weight=np.ones(3))
+    with pytest.raises(MissingBranch, match=words):
+        PFNanoFile(path, Jets(tree=tree))
+    with PFNanoFile(path, Jets(tree=JetTree(branches={"genWeight": "weight"}))) as file:
+        assert file.chunk(0, 3)["genWeight"].tolist() == [1, 1, 1]
+
+
+def test_data_need_no_flags_and_no_weight(tmp_path):
+    path = tmp_path / "jets.root"
+    write_tree(path, random_jets(1, 3))
+    tree = JetTree(labels={"b": ("is_b",)}, branches={"genWeight": "weight"})
+    with PFNanoFile(path, Jets(tree=tree)) as file:
+        assert file.kind == "data"
+
+
+def test_the_jets_kinematics_as_inputs_are_those_of_the_cuts(tmp_path):
+    path = tmp_path / "jets.root"
+    write_tree(path, random_jets(1, 3), pt=np.array([31, 32, 33], "f4"))
+    for branches, expected in (({"Jet_pt": "pt"}, "pt"), ({"Jet_pt": "pt", "jet/pt": "jet_eta"}, "jet_eta")):
+        with PFNanoFile(path, Jets(tree=JetTree(branches=branches))) as file:
+            assert file.stored("Jet_pt") == "pt"
+            assert file.stored("jet/pt") == expected
 
 
 def test_two_flavours_of_one_jet_are_a_bad_chunk(tmp_path):

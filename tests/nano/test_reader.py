@@ -1,6 +1,8 @@
 """Reader: plans, errors, each basket once."""
 
 import itertools
+import logging
+import struct
 
 import awkward as ak
 import numpy as np
@@ -122,6 +124,42 @@ def test_truncated_file(tmp_path):
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(FileError, match="can't be opened"):
         PFNanoFile(path)
+
+
+def test_a_truncated_file_is_named_when_it_is_opened_and_is_another_file(tmp_path, caplog):
+    path = tmp_path / "short.root"
+    write(path)
+    with PFNanoFile(path) as file:
+        whole, size = file.identity, file.size
+    path.write_bytes(path.read_bytes()[:-1])
+    with caplog.at_level(logging.WARNING), PFNanoFile(path) as file:
+        assert file.size == size - 1
+        assert file.identity != whole
+    assert f"short.root: truncated: it has {size - 1} bytes, its header says {size}" in caplog.text
+
+
+def test_a_damaged_description_of_a_branch_is_named(tmp_path):
+    path = tmp_path / "header.root"
+    write(path)
+    content = bytearray(path.read_bytes())
+    last_basket_ends = content.index(struct.pack(">q", 30), content.rindex(b"\x06Jet_pt"))
+    content[last_basket_ends + 6] ^= 1
+    path.write_bytes(content)
+    with PFNanoFile(path) as file, pytest.raises(FileError, match=r"header.root: the description of 'Jet_pt' in 'Ev"):
+        file.plan(["Jet_pt"], 1e6)
+
+
+def test_branches_of_a_collection_without_a_counter_are_held_to_one_length(tmp_path):
+    path = tmp_path / "free.root"
+    with uproot.recreate(path) as file:
+        types = {"Jet_pt": "var * float32", "Jet_eta": "var * float32"}
+        file.mktree("Events", types, counter_name=lambda name: f"count_{name}")
+        file["Events"].extend({"Jet_pt": ak.Array([[30.0, 40.0], [50.0]]), "Jet_eta": ak.Array([[1.0], [2.0, 0.0]])})
+    with PFNanoFile(path) as file:
+        chunk = file.chunk(0, 2)
+        assert len(chunk["Jet_pt"].values) == 3
+        with pytest.raises(BadChunk, match=r"Jet_eta has 1 values in entry 0, other branches"):
+            chunk["Jet_eta"]
 
 
 def test_missing_branches_are_all_named_with_nearest(tmp_path):

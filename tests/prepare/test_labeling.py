@@ -1,10 +1,11 @@
 """Labels: every code and every branch of the recipe, and ancestry against a loop."""
 
+import awkward as ak
 import numpy as np
 import pytest
 
 from pfnano_tag.card.labels import FLAVOURS
-from pfnano_tag.errors import DataError, MissingBranch
+from pfnano_tag.errors import BadChunk, DataError, MissingBranch
 from pfnano_tag.nano.columns import offsets_of
 from pfnano_tag.nano.reader import PFNanoFile
 from pfnano_tag.prepare.labeling import (
@@ -131,6 +132,43 @@ def test_leptonic_jets_in_a_file(files):
     single = np.isin(truth.flavour, [FLAVOURS.index("b"), FLAVOURS.index("lepb")])
     assert np.array_equal(truth.flavour[single] == FLAVOURS.index("lepb"), near.astype(bool)[single])
     assert truth.b_jets == single.sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("branch", "dtype", "words"),
+    [
+        ("Jet_FlavSplit", "f4", "float32, expected whole"),
+        ("Jet_hadronFlavour", "?", "bool, expected whole"),
+        ("Jet_nBHadrons", "?", "bool, expected whole"),
+        ("Jet_genJetIdx", "u2", "uint16, expected signed"),
+        ("Jet_partonFlavour", "u4", "uint32, expected signed"),
+        ("GenPart_genPartIdxMother", "f8", "float64, expected whole"),
+        ("GenPart_pdgId", "u4", "uint32, expected signed"),
+    ],
+)
+def test_truth_of_another_type_is_a_bad_chunk(tmp_path, branch, dtype, words):
+    """Unsigned, -1 would be a large number, and jets without a generator jet would be trained on."""
+    branches = content(4, 20)
+    branches["Jet_FlavSplit"] = branches["Jet_hadronFlavour"] * 0 + 411
+    if branch != "Jet_FlavSplit":
+        del branches["Jet_FlavSplit"]
+    branches[branch] = ak.values_astype(branches[branch], dtype)
+    with (
+        PFNanoFile(write(tmp_path / "types.root", branches)) as file,
+        pytest.raises(BadChunk, match=f"{branch} holds {words}"),
+    ):
+        truth_of(file.chunk(0, 20))
+
+
+def test_unsigned_counts_of_hadrons_are_fine(tmp_path):
+    found = []
+    for dtype in ("i4", "u1"):
+        branches = content(4, 20)
+        for name in ("Jet_hadronFlavour", "Jet_nBHadrons", "Jet_nCHadrons"):
+            branches[name] = ak.values_astype(branches[name], dtype)
+        with PFNanoFile(write(tmp_path / f"{dtype}.root", branches)) as file:
+            found.append(truth_of(file.chunk(0, 20)).flavour)
+    assert np.array_equal(*found)
 
 
 def test_flavsplit_is_preferred(tmp_path):

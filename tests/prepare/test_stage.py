@@ -215,6 +215,14 @@ def test_classes_that_a_file_can_not_tell_merge_everywhere(files, card_on, tmp_p
     assert np.bincount(labels).tolist() == [prepared.total("train", name) for name in prepared.classes]
 
 
+def test_jets_that_do_not_tell_their_type_are_not_mixed_with_jets_that_do(files, card_on, tmp_path):
+    told = content(6) | {"Jet_puId": content(6)["Jet_hadronFlavour"]}  # only CHS jets have it
+    paths = [files[0], write(tmp_path / "chs.root", told)]
+    with pytest.raises(DataError, match=r"different jet types: CHS .*chs.root\), unknown .*jets.mix=\[types\]"):
+        stage.run(card_on(paths))
+    assert stage.run(card_on(paths, jets={"mix": ["types"]})).complete
+
+
 def test_missing_neutrinos_are_noticed(card_on, tmp_path, caplog):
     branches = content(6)
     branches["GenPart_status"] = branches["GenPart_status"] * 0 + 2

@@ -148,6 +148,38 @@ def test_a_chunk_is_the_same_in_any_parts_and_each_basket_is_decoded_once(study,
     assert found[0] == found[1] == found[2]
 
 
+def test_a_chunk_that_failed_leaves_nothing_in_the_next(study, monkeypatch):
+    card, prepared = study
+    monkeypatch.setattr(sample, "PART_BYTES", 1)
+    with Decoder(card, prepared, vectors=True) as decoder:
+        expected = decoder.block((1, 0), ("train",)).jets["x"].tobytes()
+        original, calls = sample.PreparedFile.jets, []
+
+        def fail_at_the_second(self, start, stop, splits):
+            calls.append(start)
+            if len(calls) == 2:
+                raise FileError("broken")
+            return original(self, start, stop, splits)
+
+        monkeypatch.setattr(sample.PreparedFile, "jets", fail_at_the_second)
+        monkeypatch.setattr(
+            sample.PreparedFile, "parts", lambda self, start, stop: ((start, start + 1), (start, stop))
+        )
+        with pytest.raises(FileError, match="broken"):
+            decoder.block((0, 0), ("train",))
+        monkeypatch.setattr(sample.PreparedFile, "parts", lambda self, start, stop: ((start, stop),))
+        assert decoder.block((1, 0), ("train",)).jets["x"].tobytes() == expected
+
+
+def test_a_reader_whose_caller_is_gone_at_once_ends_quietly():
+    script = (
+        "import socket; ours, theirs = socket.socketpair(); ours.close(); "
+        "from pfnano_tag.train.readers import serve; serve(theirs.detach())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_epochs_and_seeds_differ_and_repeat(study):
     with stream_of(study) as stream:
         orders = {
