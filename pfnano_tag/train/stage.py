@@ -15,6 +15,7 @@ from pfnano_tag.train.cache import USED
 from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.memory import MemoryPlan, check_memory, memory_plan
+from pfnano_tag.train.objective import in_words, make_loss
 from pfnano_tag.train.record import best_of, clear, is_trained
 from pfnano_tag.train.wrapper import Recipe, Trainer
 
@@ -50,7 +51,8 @@ def run(card: Card, models: Sequence[str] | None = None, resume: bool = False, o
     torch.set_num_threads(card.resources.threads)
     recipes = [recipe_of(card, prepared, name) for name in names]
     for recipe in recipes:
-        recipe.network()  # arguments that don't fit are named before anything is read
+        recipe.network()  # arguments that don't fit are named before anything is read,
+        make_loss(recipe.settings, recipe.classes)  # and classes that the prepared study lacks
         if is_trained(recipe.folder) and not (resume or overwrite):
             raise OutputError(
                 f"{recipe.folder}: model {recipe.name!r} is trained already; --resume goes on with it, "
@@ -107,7 +109,7 @@ def plan(card: Card, models: Sequence[str] | None = None) -> str:
         recipe = recipe_of(card, prepared, name)
         module = recipe.network()
         size = sum(parameter.numel() for parameter in module.parameters())
-        attack = "" if recipe.attack is None else f", every batch attacked by {recipe.settings.attack}"
+        attack = f", {in_words(recipe.settings)}" if recipe.attack is not None else ""
         state = " (trained already)" if is_trained(recipe.folder) else ""
         lines.append(
             f"{name}: {recipe.architecture}, {size} parameters, {recipe.settings.epochs} epochs in batches of "

@@ -12,19 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pfnano_tag.attack.registry import make
 from pfnano_tag.card.attacks import Attack
 from pfnano_tag.card.command import progress
 from pfnano_tag.card.training import Training
 from pfnano_tag.errors import CheckpointError, DataError, Incomplete
 from pfnano_tag.infer.bookkeeping import Tagger, checkpoint_path, feature_counts, load_checkpoint, save_checkpoint
-from pfnano_tag.infer.prediction import Distortion
-from pfnano_tag.models.batch import Batch, call
-from pfnano_tag.models.losses import LOSSES
+from pfnano_tag.models.batch import Batch
 from pfnano_tag.models.registry import build, resolve
 from pfnano_tag.prepare.inputs import InputSpec
+from pfnano_tag.train.averaging import moving_average
 from pfnano_tag.train.dataloader import Stream
+from pfnano_tag.train.failure import cause_of, forget, keep
 from pfnano_tag.train.interruption import Interruption
+from pfnano_tag.train.objective import Objective, make_loss
 from pfnano_tag.train.optimisation import make_optimizer, rate_factor, set_learning_rate
 from pfnano_tag.train.order import POOL, seed_of
 from pfnano_tag.train.record import Metrics, best_of, load_state, read_metrics, save_state, write_metrics
@@ -52,7 +52,7 @@ class Recipe:
     settings : Training
         Section `training` with the model's overrides.
     attack : Attack or None
-        Adversarial training: every batch is replaced by its attacked image.
+        Adversarial training: what `settings.attack` names.
     seed : int
         Of the study.
     provenance : dict
@@ -127,7 +127,9 @@ class Trainer:
         self.module = recipe.network()
         settings = recipe.settings
         self.optimizer = make_optimizer(settings, self.module.parameters())
-        self.loss = LOSSES[settings.loss](**({"gamma": settings.focal_gamma} if settings.loss == "focal" else {}))
+        self.average = None if settings.ema_decay is None else moving_average(self.module, settings.ema_decay)
+        self.loss = make_loss(settings, recipe.classes)
+        self.objective = Objective(self.loss, settings, recipe.attack, recipe.inputs, recipe.seed)
         buckets = bool(self.module.wants_buckets)
         self.loader = stream.loader(settings.batch_size, settings.buffer, buckets, recipe.seed)
         self.history: list[Metrics] = []
@@ -136,6 +138,11 @@ class Trainer:
     def epochs_done(self) -> int:
         """Epochs behind us."""
         return len(self.history)
+
+    @property
+    def result(self) -> nn.Module:
+        """The network that is validated and saved: the moving average of the weights where there is one."""
+        return self.module if self.average is None else self.average.module
 
     def restore(self) -> None:
         """Go on behind the last finished epoch: weights, optimiser, random numbers and history of that moment.
@@ -149,7 +156,11 @@ class Trainer:
         state = load_state(folder)
         tagger = load_checkpoint(checkpoint_path(folder, state["epoch"]))
         self.recipe.check(tagger)
-        self.module.load_state_dict(tagger.module.state_dict())
+        if self.average is None:
+            self.module.load_state_dict(tagger.module.state_dict())
+        else:
+            self.module.load_state_dict(state["weights"])
+            self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
         self.history = read_metrics(folder, state["epoch"])
@@ -163,8 +174,9 @@ class Trainer:
         Incomplete
             When asked to stop; the finished epochs are on disk.
         DataError
-            When the loss is not finite.
+            When the loss or its gradient is not finite; the batch is kept in the model's folder.
         """
+        forget(self.recipe.folder)
         while self.epochs_done < self.recipe.settings.epochs and not self._impatient():
             epoch = self.epochs_done + 1
             started = time.perf_counter()
@@ -173,20 +185,19 @@ class Trainer:
             batch_size = self.recipe.settings.batch_size
             pools = self.stream.validation(POOL * batch_size)
             metrics = {"epoch": epoch, "training_loss": training_loss} | validate(
-                self.module, pools, self.recipe.classes, self.loss, batch_size
+                self.result, pools, self.recipe.classes, self.loss, batch_size
             )
             self._record(metrics, rate)
 
     def _train_epoch(self, epoch: int, interruption: Interruption) -> float:
         """One pass over all training jets; returns the mean loss sum(w l) / sum(w)."""
-        attack = self._attack(epoch)
+        first = (epoch - 1) * len(self.loader)
         self.module.train()
         total, weights = 0.0, 0.0
-        for step, batch in self._batches(epoch):
-            set_learning_rate(self.optimizer, self._learning_rate(step))
-            attacked = batch if attack is None else attack(self.module, batch)
-            loss = self.loss(call(self.module, attacked), batch.label_B, batch.weight_B)
-            self._step(loss, epoch, step, batch)
+        for number, batch in self._batches(epoch):
+            set_learning_rate(self.optimizer, self._learning_rate(first + number))
+            loss = self.objective(self.module, batch, epoch, number)
+            self._step(loss, epoch, number, batch)
             weight = 1.0 if batch.weight_B is None else float(batch.weight_B.sum())
             total, weights = total + weight * float(loss.detach()), weights + weight
             if interruption.asked:
@@ -196,33 +207,30 @@ class Trainer:
                 )
         return total / weights if weights else 0.0
 
-    def _step(self, loss: Tensor, epoch: int, step: int, jets: Batch) -> None:
-        """One step of the optimiser, with the gradient's norm bounded."""
+    def _step(self, loss: Tensor, epoch: int, number: int, jets: Batch) -> None:
+        """One step of the optimiser, with the gradient's norm bounded, and of the average."""
         if not torch.isfinite(loss):
-            raise self._diverged("loss", float(loss.detach()), epoch, step, jets)
+            raise self._diverged("loss", float(loss.detach()), epoch, number, jets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         clip = self.recipe.settings.gradient_clip
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), float("inf") if clip is None else clip)
         if not torch.isfinite(norm):
-            raise self._diverged("gradient", float(norm), epoch, step, jets)
+            raise self._diverged("gradient", float(norm), epoch, number, jets)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.module)
 
-    def _diverged(self, what: str, value: float, epoch: int, step: int, jets: Batch) -> DataError:
-        batch = step - (epoch - 1) * len(self.loader) + 1
-        finite = all(bool(values.isfinite().all()) for values in jets.inputs.values())
-        cause = (
-            f"the learning rate ({self.recipe.settings.learning_rate}) may be too high: lower training.learning_rate"
-            if finite
-            else "its inputs are not all finite: run `prepare` again and look at its table of features"
-        )
+    def _diverged(self, what: str, value: float, epoch: int, number: int, jets: Batch) -> DataError:
+        recipe = self.recipe
+        where = f"{what} {value} in epoch {epoch}, batch {number + 1} of {len(self.loader)}"
+        kept = keep(recipe.folder, jets, {"model": recipe.name, "problem": where})
         return DataError(
-            f"model {self.recipe.name}: {what} {value} in epoch {epoch}, batch {batch} of {len(self.loader)}; "
-            f"{cause}; {self.epochs_done} finished epochs are kept"
+            f"model {recipe.name}: {where}; {cause_of(jets, recipe.settings.learning_rate)}; {kept}; "
+            f"{self.epochs_done} finished epochs are kept"
         )
 
     def _batches(self, epoch: int) -> Iterator[tuple[int, Batch]]:
-        first = (epoch - 1) * len(self.loader)
         bar = progress(
             self.loader.epoch(epoch),
             total=len(self.loader),
@@ -230,23 +238,24 @@ class Trainer:
             unit="batches",
             level=logging.DEBUG,  # each epoch has a line of its own
         )
-        return enumerate(bar, first)
+        return enumerate(bar)
 
     def _learning_rate(self, step: int) -> float:
         settings = self.recipe.settings
         return settings.learning_rate * rate_factor(settings.schedule, step, len(self.loader), settings.epochs)
-
-    def _attack(self, epoch: int) -> Distortion | None:
-        if self.recipe.attack is None:
-            return None
-        seed = seed_of(self.recipe.seed, "attack", epoch)
-        return make(self.recipe.attack, self.recipe.inputs, seed=seed, loss=self.loss)
 
     def _impatient(self) -> bool:
         patience = self.recipe.settings.patience
         if patience is None or not self.history:
             return False
         return self.epochs_done - best_of(self.history)["epoch"] >= patience
+
+    def _state(self) -> dict[str, Any]:
+        """What a resumed training needs beside the checkpoint."""
+        state: dict[str, Any] = {"optimizer": self.optimizer.state_dict()}
+        if self.average is not None:
+            state |= {"weights": self.module.state_dict(), "average": self.average.state_dict()}
+        return state
 
     def _record(self, metrics: Metrics, rate: float) -> None:
         """Checkpoint, state to resume from, metrics: in this order (see `record`)."""
@@ -256,14 +265,14 @@ class Trainer:
             recipe.folder,
             recipe.name,
             metrics["epoch"],
-            self.module,
+            self.result,
             recipe.inputs,
             recipe.classes,
             recipe.architecture,
             recipe.arguments,
             recipe.provenance | recipe.description() | {"metrics": metrics},
         )
-        save_state(recipe.folder, metrics["epoch"], self.optimizer)
+        save_state(recipe.folder, metrics["epoch"], self._state())
         write_metrics(recipe.folder, self.history)
         log.info("%s", summary(recipe.name, metrics, recipe.settings.epochs, rate))
 
