@@ -35,7 +35,7 @@ def objective(seed=1, attack=FGSM, **settings):
 
 
 def nominal_loss(network, batch):
-    return float(cross_entropy(call(network, batch), batch.label_B, batch.weight_B))
+    return cross_entropy(call(network, batch), batch.label_B, batch.weight_B).item()
 
 
 def seen_by(network, batch, chosen, epoch=1, number=0):
@@ -63,8 +63,8 @@ def test_every_batch_is_replaced_by_its_image(network, batch):
     (seen,) = seen_by(network, batch, objective())
     image = make(FGSM, specification(), loss=cross_entropy)(network, batch)
     assert all(torch.equal(seen[name], x) for name, x in image.inputs.items())
-    expected = float(cross_entropy(call(network, image), batch.label_B, batch.weight_B))
-    assert float(objective()(network, batch, 1, 0)) == pytest.approx(expected, rel=1e-6)
+    expected = cross_entropy(call(network, image), batch.label_B, batch.weight_B).item()
+    assert objective()(network, batch, 1, 0).item() == pytest.approx(expected, rel=1e-6)
     assert expected > nominal_loss(network, batch) + 0.01
 
 
@@ -75,7 +75,7 @@ def test_every_and_after_choose_batches(network, batch):
         (epoch, number)
         for epoch in (1, 2, 3, 4)
         for number in range(7)
-        if float(chosen(network, batch, epoch, number)) != pytest.approx(nominal, rel=1e-6)
+        if chosen(network, batch, epoch, number).item() != pytest.approx(nominal, rel=1e-6)
     ]
     assert attacked == [(3, 0), (3, 3), (3, 6), (4, 0), (4, 3), (4, 6)]
 
@@ -127,7 +127,7 @@ def test_nominal_loss_and_divergence(network, batch, share):
     expected = total / batch.weight_B.double().sum()
     network.zero_grad()
     found = chosen(network, batch, 1, 0)
-    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     (gradient,) = torch.autograd.grad(found, network.head.weight)
     (wanted,) = torch.autograd.grad(expected, network.head.weight)
     assert torch.allclose(gradient, wanted, atol=1e-6)  # to both sides: the image alone is a constant
@@ -137,7 +137,7 @@ def test_a_batch_too_small_for_its_share_stays_nominal(network):
     jets = labelled_jets(3, seed=4)
     small = collate(jets.inputs, torch.arange(3), jets.label, jets.weight)
     for loss in ("adversarial", "kl"):
-        found = float(objective(attack_fraction=0.1, attack_loss=loss)(network, small, 1, 0))
+        found = objective(attack_fraction=0.1, attack_loss=loss)(network, small, 1, 0).item()
         assert found == pytest.approx(nominal_loss(network, small), rel=1e-6)
 
 
