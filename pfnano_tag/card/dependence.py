@@ -47,8 +47,8 @@ CONDITIONS = (
 def without_effect(base: Training, models: Mapping[str, tuple[Training, Mapping[str, Any]]]) -> list[str]:
     """Return the keys that differ from their default and that nothing uses, one line per problem.
 
-    A key of the card's section counts as used when one network uses it: `training.attack_every` may serve the
-    networks that have an attack, beside others that have none.
+    A key of the card's section counts as used when one network takes it from there and uses it:
+    `training.attack_every` may serve the networks that have an attack, beside others that have none.
 
     Parameters
     ----------
@@ -58,10 +58,9 @@ def without_effect(base: Training, models: Mapping[str, tuple[Training, Mapping[
         Per network the resolved section, and which keys are the network's own.
     """
     problems = []
-    trainings = [settings for settings, _ in models.values()] or [base]
     for key, condition in _chosen(base):
-        overriding = models and all(key in own for _, own in models.values())
-        if not overriding and not any(condition.holds(settings) for settings in trainings):
+        takers = [settings for settings, own in models.values() if key not in own] if models else [base]
+        if takers and not any(condition.holds(settings) for settings in takers):
             problems.append(_line("training", base, key, condition))
     for name, (settings, own) in models.items():
         where = f"models.{name}.training"

@@ -2,6 +2,7 @@
 
 Reads the prepared study and the PFNano files, writes models/NAME/: a checkpoint per epoch, the best epoch by
 validation loss, metrics. A trained model is refused unless --resume (go on exactly) or --overwrite is given.
+--find-rate writes models/NAME/learning_rate.json and .png, and trains nothing.
 """
 
 from __future__ import annotations
@@ -24,17 +25,21 @@ def parser() -> argparse.ArgumentParser:
     again = options.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on behind the last finished epoch")
     again.add_argument("--overwrite", action="store_true", help="throw a trained model away and start again")
+    again.add_argument("--find-rate", action="store_true", help="test which learning rates the networks bear")
     add_dry_run(options)
     return options
 
 
 def run(card: Card, options: argparse.Namespace) -> int | None:
     """Run the stage; torch is imported only now."""
-    from pfnano_tag.train.stage import plan
+    from pfnano_tag.train.stage import find_rates, plan
     from pfnano_tag.train.stage import run as train
 
     if options.dry_run:
-        print(plan(card, options.model))
+        print(plan(card, options.model, find_rate=options.find_rate))
+        return None
+    if options.find_rate:
+        find_rates(card, options.model)
         return None
     train(card, options.model, resume=options.resume, overwrite=options.overwrite)
     return None

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pfnano_tag.card.training import Training
 from pfnano_tag.train.averaging import Lookahead
@@ -50,6 +50,13 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """Give all parameter groups this learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def bounded_gradient(module: nn.Module, optimizer: Optimizer, loss: Tensor, clip: float | None) -> Tensor:
+    """Gradient of a loss in the parameters, scaled down to the norm `clip` at most; returns its norm before that."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    return nn.utils.clip_grad_norm_(module.parameters(), math.inf if clip is None else clip)
 
 
 def rate_factor(schedule: str, step: int, steps_per_epoch: int, epochs: int) -> float:

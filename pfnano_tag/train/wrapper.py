@@ -25,7 +25,7 @@ from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.failure import cause_of, forget, keep
 from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.objective import Objective, make_loss
-from pfnano_tag.train.optimisation import make_optimizer, rate_factor, set_learning_rate
+from pfnano_tag.train.optimisation import bounded_gradient, make_optimizer, rate_factor, set_learning_rate
 from pfnano_tag.train.order import POOL, seed_of
 from pfnano_tag.train.record import Metrics, best_of, load_state, read_metrics, save_state, write_metrics
 from pfnano_tag.train.validation import validate
@@ -211,10 +211,7 @@ class Trainer:
         """One step of the optimiser, with the gradient's norm bounded, and of the average."""
         if not torch.isfinite(loss):
             raise self._diverged("loss", float(loss.detach()), epoch, number, jets)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        clip = self.recipe.settings.gradient_clip
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), float("inf") if clip is None else clip)
+        norm = bounded_gradient(self.module, self.optimizer, loss, self.recipe.settings.gradient_clip)
         if not torch.isfinite(norm):
             raise self._diverged("gradient", float(norm), epoch, number, jets)
         self.optimizer.step()

@@ -69,6 +69,13 @@ def test_a_key_of_the_section_that_no_network_uses(problems):
     ]
 
 
+def test_a_key_of_the_section_that_its_only_users_override(problems):
+    own = f"models: {{m: {{{NET}, training: {{attack: fgsm, attack_every: 3}}}}"
+    assert problems(f"training: {{attack_every: 2}}\n{own}}}") == []
+    (line,) = problems(f"training: {{attack_every: 2}}\n{own}, n: {{{NET}}}}}")
+    assert line.startswith("training.attack_every: 2 has no effect without an attack")
+
+
 def test_unknown_classes_are_named_with_the_known_ones(problems):
     text = "labels: {classes: [b, c, uds]}\ntraining: {loss: focal, focal_alpha: {b: 2, bb: 3}}"
     known = "is no flavour class of the study; labels.classes are b, c, uds"
