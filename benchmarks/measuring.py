@@ -182,6 +182,11 @@ class Stopwatch:
         return {"cpu": self.cpu, "wall": self.wall}
 
 
+def peak_memory() -> int:
+    """Return the most memory that this process has held so far [bytes]."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def _cpu_seconds() -> float:
     """Return user and system seconds of this process, all its threads, and its children that were waited for."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]

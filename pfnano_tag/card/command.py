@@ -177,6 +177,8 @@ def progress(
     description: str = "",
     unit: str = "items",
     level: int = logging.INFO,
+    size: Callable[[Item], int] | None = None,
+    note: Callable[[], str] | None = None,
 ) -> Iterator[Item]:
     """Yield items under a progress bar; where stderr is no terminal, a plain line every tenth of the way.
 
@@ -190,14 +192,26 @@ def progress(
         Words before and after the numbers; the unit in plural.
     level : int
         Level of the plain lines in the log: DEBUG where the work's own lines say enough.
+    size : callable or None
+        How many units an item is; None: one.
+    note : callable or None
+        What the bar says of the work so far, asked after each item.
     """
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        yield from tqdm(items, total=total, desc=description, unit=unit, leave=False)
+        with tqdm(total=total, desc=description, unit=f" {unit}", leave=False, dynamic_ncols=True) as bar:
+            for item in items:
+                yield item
+                if note is not None:
+                    bar.set_postfix_str(note(), refresh=False)
+                bar.update(1 if size is None else size(item))
         return
-    marks = {max(1, round(total * tenth / 10)) for tenth in range(1, 11)} if total else set()
-    for done, item in enumerate(items, 1):
+    done = said = 0
+    for item in items:
         yield item
-        if done in marks:
+        done += 1 if size is None else size(item)
+        tenths = done * 10 // total if total else 0
+        if tenths > said:
+            said = tenths
             log.log(level, "%s %d/%d %s", description, done, total, unit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pfnano_tag import __version__
 from pfnano_tag.card.card import BOUND_SECTIONS, Card
@@ -97,6 +98,31 @@ def check_own_place(card: Card, dataset: str, file: str) -> None:
 def generated_folder(card: Card) -> Path:
     """Return the folder of the files that `generate` makes for the study."""
     return card.folder / "generated"
+
+
+def read_results(folder: Path, stage: str) -> dict[str, Any] | None:
+    """Return the content of `results.json` in a stage's folder (`evaluation`, `attacks`, `comparison`).
+
+    Returns
+    -------
+    dict or None
+        With a key `models`; None where the file is not there.
+
+    Raises
+    ------
+    StudyError
+        When it is there but can't be read.
+    """
+    path = folder / stage / "results.json"
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path}: can't be read ({error}); make it again") from error
+    if not isinstance(content, dict) or not isinstance(content.get("models"), dict):
+        raise StudyError(f"{path}: has no key 'models'; make it again")
+    return content
 
 
 def sample_text(card: Card, role: Role) -> str:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pfnano_tag.card.base import Section
 
-Architecture = Literal["deepsets", "particle_transformer"]
+Architecture = Literal["mlp", "deepsets", "deepjet", "particle_transformer"]
 
 
 class Model(Section):

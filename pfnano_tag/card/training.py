@@ -71,8 +71,17 @@ class Training(Section):
     gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest norm of the gradient; null: no clipping."""
 
+    validation_weights: bool = True
+    """Validation loss with the weights of the training; false: each jet counts once."""
+
+    best: str = "validation_loss"
+    """Metric that chooses the best epoch: a loss (lowest), or `validation_accuracy`, `auc_BvsL` ... (highest)."""
+
     patience: Annotated[int, Field(ge=1)] | None = None
-    """Stop after so many epochs without a better validation loss; null: never."""
+    """Stop after so many epochs without a better value of the metric `best`; null: never."""
+
+    tensorboard: bool = False
+    """Also write the metrics of each epoch as TensorBoard event files (extra `[log]`)."""
 
     attack: str | None = None
     """Name in section `attacks`: batches are replaced by their attacked images; null: nominal training."""

@@ -5,7 +5,6 @@ What is not there (no evaluation, no attack results, too few jets) is said below
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import Any
 
 from pfnano_tag.analyze.result import NOMINAL
 from pfnano_tag.card.card import Card
+from pfnano_tag.card.folder import read_results
 from pfnano_tag.compare.agreement import Agreement
 from pfnano_tag.compare.verdicts import Agreements, agreement_sentences, simulation_sentence
-from pfnano_tag.errors import StudyError
 
 NOTHING = "–"
 
@@ -67,19 +66,7 @@ def read_simulated(folder: Path) -> Simulated:
     StudyError
         When a file is there but can't be read.
     """
-    return Simulated(_read(folder / "evaluation" / "results.json"), _read(folder / "attacks" / "results.json"))
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path}: can't be read ({error}); make it again") from error
-    if not isinstance(content, dict) or not isinstance(content.get("models"), dict):
-        raise StudyError(f"{path}: has no key 'models'; make it again")
-    return content
+    return Simulated(read_results(folder, "evaluation"), read_results(folder, "attacks"))
 
 
 def final_table(card: Card, agreements: Agreements, results: Mapping[str, Any]) -> str:

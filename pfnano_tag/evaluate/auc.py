@@ -5,16 +5,14 @@ Shape suffixes: J jets, K classes, R replicas.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pfnano_tag.evaluate.bootstrap import error_of
-from pfnano_tag.evaluate.discriminants import compared
 from pfnano_tag.evaluate.roc import Ranking, area, rank
-from pfnano_tag.infer.discriminants import discriminant
 
 
 @dataclass(frozen=True)
@@ -78,27 +76,6 @@ def auc_with_replicas(ranking: Ranking, weights_RJ: NDArray[np.generic]) -> Auc:
     """
     replicas = np.array([_area(ranking, weight_J) for weight_J in weights_RJ], dtype=np.float64)
     return Auc(_area(ranking, None), replicas)
-
-
-def auc_of(
-    name: str, probabilities_JK: NDArray[np.floating], label_J: NDArray[np.integer], classes: Sequence[str]
-) -> float | None:
-    """Return the AUC of a discriminant of output nodes, the third flavour vetoed; None where a family is absent.
-
-    Parameters
-    ----------
-    name : str
-        Key of `discriminants.DISCRIMINANTS`.
-    probabilities_JK : ndarray [J, K]
-        Output nodes.
-    label_J : ndarray of int [J]
-        Index of the true class.
-    classes : sequence of str
-        Flavour of each node.
-    """
-    chosen, signal = compared(name, label_J, classes)
-    value = auc(discriminant(name, probabilities_JK[chosen], classes), signal[chosen])
-    return None if np.isnan(value) else value
 
 
 def differences(aucs: Mapping[str, Mapping[str, Auc]]) -> dict[str, dict[str, list[float | None]]]:

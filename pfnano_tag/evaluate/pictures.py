@@ -1,12 +1,11 @@
 """Pictures of the evaluation.
 
 All go to the evaluation's folder: `roc_<discriminant>`, `shape_<network>_<discriminant>`, `efficiency_...`,
-`confusion_<network>`, `loss`, `auc_epochs_<discriminant>`, `inputs_<group>`, `correlations`.
+`confusion_<network>`, `inputs_<group>`, `correlations`, and those of `epochs` (`training_<kind>`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,8 @@ import numpy as np
 from pfnano_tag.card.evaluation import Evaluation
 from pfnano_tag.evaluate.confusion import confusion
 from pfnano_tag.evaluate.discriminants import families
+from pfnano_tag.evaluate.epochs import draw_courses
 from pfnano_tag.evaluate.inputs import InputSurvey
-from pfnano_tag.evaluate.loss import History
 from pfnano_tag.evaluate.performance import Performance
 from pfnano_tag.evaluate.results import Evaluated
 from pfnano_tag.evaluate.scores import Scores
@@ -59,7 +58,8 @@ def draw(
             matrices.confusion(matrix, scores.classes, text, f"{network}, {TEST}"),
             folder / f"confusion_{network}.png",
         )
-    _histories(folder, text, found.histories)
+    courses = {found.taggers[network].name: course for network, course in found.courses.items()}
+    draw_courses(folder, text, courses)
     _inputs(folder, text, survey)
 
 
@@ -140,29 +140,6 @@ def _shapes(folder: Path, text: str, name: str, bins: int, scores: Scores) -> No
         save(drawn, folder / f"shape_{network}_{name}.png")
 
 
-def _histories(folder: Path, text: str, histories: Mapping[str, History]) -> None:
-    """Loss, accuracy and AUCs against the epoch, one picture for each metric that a training wrote."""
-    colours = model_colours(histories)
-    losses = [
-        _history(f"{name}, {kind}", history, f"{kind}_loss", colours[name], style)
-        for name, history in histories.items()
-        for kind, style in (("training", "--"), ("validation", "-"))
-        if f"{kind}_loss" in history
-    ]
-    if losses:
-        save(curves.against_epoch(losses, "loss", text), folder / "loss.png")
-    metrics = dict.fromkeys(metric for history in histories.values() for metric in history)
-    for metric in metrics:
-        if metric == "validation_accuracy" or metric.startswith("auc_"):
-            lines = [
-                _history(name, history, metric, colours[name], "-")
-                for name, history in histories.items()
-                if metric in history
-            ]
-            what = "accuracy" if metric == "validation_accuracy" else f"AUC ({metric.removeprefix('auc_')})"
-            save(curves.against_epoch(lines, what, text, "validation split"), folder / f"{metric}.png")
-
-
 def _inputs(folder: Path, text: str, survey: InputSurvey) -> None:
     """Input distributions, a page per group, by family of flavours (six lines would hide each other)."""
     family = families(survey.classes)
@@ -193,12 +170,6 @@ def _lines(name: str, found: Evaluated) -> dict[str, tuple[Performance, str, str
         if name in by
     }
     return {**ours, **stored}
-
-
-def _history(label: str, history: History, metric: str, colour: str, style: str) -> Curve:
-    values = [np.nan if value is None else value for value in history[metric]]
-    epochs = np.array([np.nan if epoch is None else epoch for epoch in history["epoch"]])
-    return Curve(label, epochs, np.array(values), None, colour, style, "o")
 
 
 def _with_error(value: float, error: float | None) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pfnano_tag.card.card import Card
 from pfnano_tag.evaluate.auc import differences
 from pfnano_tag.evaluate.confusion import accuracy, confusion
-from pfnano_tag.evaluate.loss import History
+from pfnano_tag.evaluate.loss import Course
 from pfnano_tag.evaluate.performance import Performance, numbers
 from pfnano_tag.evaluate.scores import Scores
 from pfnano_tag.infer.bookkeeping import Tagger
@@ -36,8 +36,8 @@ class Evaluated:
         Name -> discriminant -> performance; of our networks, and of taggers stored in the files.
     taggers : mapping of Tagger
         The networks.
-    histories : mapping
-        Network -> metrics of its training.
+    courses : mapping of Course
+        Network -> what its training wrote.
     pt_edges : ndarray of float64
         Bin edges [GeV].
     """
@@ -45,7 +45,7 @@ class Evaluated:
     networks: Performances
     stored: Performances
     taggers: Mapping[str, Tagger]
-    histories: Mapping[str, History]
+    courses: Mapping[str, Course]
     pt_edges: NDArray[np.float64]
 
 
@@ -94,7 +94,7 @@ def _of_model(name: str, scores: Scores, found: Evaluated) -> dict[str, Any]:
         "architecture": tagger.architecture,
         "parameters": sum(parameter.numel() for parameter in tagger.module.parameters()),
         "attack": tagger.training.get("attack"),
-        "history": found.histories[name],
+        "history": found.courses[name].history,
     }
 
 

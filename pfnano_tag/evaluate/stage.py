@@ -15,7 +15,7 @@ from pfnano_tag.card.folder import bind, model_folder, prepared_path, sample_tex
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.evaluate import pictures
 from pfnano_tag.evaluate.inputs import InputSurvey
-from pfnano_tag.evaluate.loss import read_history
+from pfnano_tag.evaluate.loss import read_course
 from pfnano_tag.evaluate.performance import of_networks, of_stored, stored_branches
 from pfnano_tag.evaluate.properties import as_markdown, properties
 from pfnano_tag.evaluate.results import Evaluated, Performances, as_json
@@ -91,7 +91,7 @@ def run(card: Card, models: Sequence[str] | None = None) -> dict[str, Any]:
         of_networks(scores, card.evaluation, edges, weights_RJ),
         of_stored(scores, card.evaluation, edges, weights_RJ),
         taggers,
-        {name: read_history(model_folder(card, tagger.name)) for name, tagger in taggers.items()},
+        {name: read_course(model_folder(card, tagger.name)) for name, tagger in taggers.items()},
         edges,
     )
     folder = folder_of(card)

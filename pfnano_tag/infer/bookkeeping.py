@@ -179,7 +179,7 @@ def find_checkpoint(where: Card | Path, model: str) -> Path:
     where : Card or Path
         The card, or the folder that holds one folder per model.
     model : str
-        `name` or `name:best` (best validation loss), `name:12` (epoch), `name:last`, or a path ending in
+        `name` or `name:best` (by the metric `training.best`), `name:12` (epoch), `name:last`, or a path ending in
         `.json`.
 
     Raises

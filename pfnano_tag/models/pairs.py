@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pfnano_tag.models.layers import dense_stack, scatter_rows
+from pfnano_tag.models.layers import ACTIVATIONS, RowNorm
 
 PAIR_FEATURES = ("ln_kt", "ln_z", "ln_delta", "ln_m2")
 FLOOR = 1e-8
-
-# Centre and width of the four features for constituents of jets of 20 to 1000 GeV: they only bring the inputs of
-# the first layer near unit size, as batch norm would, but without depending on the batch.
-TYPICAL_CENTRE = (-1.5, -1.5, -2.5, -1.0)
-TYPICAL_WIDTH = (2.5, 1.0, 2.0, 3.0)
 
 # Added to the attention scores of padded keys. Finite, because a jet without constituents has no other key: its
 # softmax must stay finite; exp(-3e4) is exactly zero, and half precision can hold the number.
@@ -76,6 +73,9 @@ def pair_features(a: Tensor, b: Tensor) -> Tensor:
 class PairEmbedding(nn.Module):
     """Attention bias per head from pair features: computed on real pairs i >= j, then mirrored.
 
+    As in the reference: batch norm of the features, then linear layers, each followed by batch norm and (but for
+    the last) the activation. Statistics are those of real pairs.
+
     Parameters
     ----------
     widths : sequence of int
@@ -84,33 +84,60 @@ class PairEmbedding(nn.Module):
         Attention heads, the output width.
     activation : str
         relu, gelu or silu.
+    bias : bool
+        Whether the linear layers have one.
     """
 
-    centre: Tensor
-    width: Tensor
-
-    def __init__(self, widths: Sequence[int], heads: int, activation: str) -> None:
+    def __init__(self, widths: Sequence[int], heads: int, activation: str, bias: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.layers = nn.Sequential(
-            dense_stack(len(PAIR_FEATURES), widths, activation, False, 0.0), nn.Linear(widths[-1], heads)
+        self.norm = RowNorm(len(PAIR_FEATURES))
+        sizes = (len(PAIR_FEATURES), *widths, heads)
+        self.linear = nn.ModuleList(
+            nn.Linear(width_in, width_out, bias=bias) for width_in, width_out in pairwise(sizes)
         )
-        self.register_buffer("centre", torch.tensor(TYPICAL_CENTRE), persistent=False)
-        self.register_buffer("width", torch.tensor(TYPICAL_WIDTH), persistent=False)
+        self.norms = nn.ModuleList(RowNorm(width) for width in sizes[1:])
+        self.activation = ACTIVATIONS[activation]()
 
     def forward(self, vectors_BL4: Tensor, mask_BL: Tensor) -> Tensor:
         """Bias (B, H, L, L), zero where either token is padding."""
         jets, length = mask_BL.shape
         below = torch.ones(length, length, dtype=torch.bool, device=mask_BL.device).tril()
         jet_P, i_P, j_P = (mask_BL[:, :, None] & mask_BL[:, None, :] & below).nonzero(as_tuple=True)
+        first_P = jet_P * length
         with torch.no_grad():  # four-vectors are data, never attacked here
             tokens = kinematics(vectors_BL4).flatten(0, 1)
-            pairs_P4 = pair_features(tokens[jet_P * length + i_P], tokens[jet_P * length + j_P])
-            pairs_P4 = (pairs_P4 - self.centre) / self.width
-        bias_PH = self.layers(pairs_P4)
-        upper = scatter_rows(bias_PH, (jet_P * length + j_P) * length + i_P, jets * length * length)
-        both = upper.index_copy(0, (jet_P * length + i_P) * length + j_P, bias_PH)
-        return both.view(jets, length, length, self.heads).permute(0, 3, 1, 2)
+            pairs_P4 = pair_features(tokens.index_select(0, first_P + i_P), tokens.index_select(0, first_P + j_P))
+        bias_HP = self.embed(pairs_P4).t()
+        # Heads come first, so that each head's bias is a contiguous matrix; both halves of it are set.
+        empty = bias_HP.new_zeros(self.heads, jets * length * length)
+        lower = empty.index_copy(1, (first_P + i_P) * length + j_P, bias_HP)
+        both = lower.index_copy(1, (first_P + j_P) * length + i_P, bias_HP)
+        return both.view(self.heads, jets, length, length).transpose(0, 1)
+
+    def embed(self, pairs_P4: Tensor) -> Tensor:
+        """Embedded pairs (P, H)."""
+        return self._embed_by_batch(pairs_P4) if self.training else self._embed_folded(pairs_P4)
+
+    def _embed_by_batch(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        for linear, norm in zip(self.linear, self.norms, strict=True):
+            x = norm(linear(x if linear is self.linear[0] else self.activation(x)))
+        return x
+
+    def _embed_folded(self, x: Tensor) -> Tensor:
+        """In evaluation batch norm is a scale and a shift: they are taken into the linear layers."""
+        scale_in, shift_in = self.norm.scale_and_shift()
+        for linear, norm in zip(self.linear, self.norms, strict=True):
+            scale, shift = norm.scale_and_shift()  # type: ignore[operator]
+            weight = linear.weight * scale[:, None]
+            if linear.bias is not None:
+                shift = shift + scale * linear.bias
+            if linear is self.linear[0]:
+                x = F.linear(x, weight * scale_in, shift + weight @ shift_in)
+            else:
+                x = F.linear(self.activation(x), weight, shift)
+        return x
 
 
 def padding_bias(mask_BL: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,23 +1,31 @@
-"""Particle Transformer for AK4 jets: charged, neutral and secondary-vertex tokens, pairwise attention bias.
+"""Particle Transformer: tokens of any constituent groups, pairwise attention bias, class attention.
 
-Qu, Li, Qian, arXiv:2202.03772 (ParT); blocks in the NormFormer form of its reference implementation
-(Shleifer et al., arXiv:2110.09456); the AK4 form with one embedding per group follows the CMS tagger that the
-framework paper (arXiv:2306.17846) trains.
+Qu, Li, Qian, arXiv:2202.03772 (ParT), layer by layer as its reference implementation in weaver-core
+(hqucms/weaver-core:weaver/nn/model/ParticleTransformer.py), versions 1 to 3: with the same weights, outputs are the
+same in evaluation. With one group it is the network of the paper; with charged, neutral and secondary-vertex tokens,
+one embedding each, it is the AK4 form of CMS taggers, which the framework paper (arXiv:2306.17846) trains.
 
-Shape suffixes: B jets, N constituents of one group (padded), T real constituents of one group of all jets,
-L tokens of all groups (packed to the left), F features, D width, H heads, K classes.
+In training, statistics of batch norm are those of real constituents and pairs; the reference's embedding counts its
+padding in.
+
+Shape suffixes: B jets, N constituents of one group (padded), T real constituents of all groups and jets, L slots of a
+jet (padded), F features, D width, H heads, K classes.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from pfnano_tag.models.layers import dense_stack, pack_slots, scatter_rows
+from pfnano_tag.models.attention import VERSIONS, AttentionBlock
+from pfnano_tag.models.layers import ACTIVATIONS, RowNorm, Tokens
 from pfnano_tag.models.pairs import PairEmbedding, padding_bias
 
 
@@ -44,11 +52,17 @@ class ParticleTransformerConfig:
     head : tuple of int
         Hidden widths of the classifier behind the class token.
     jet_inputs : bool
-        Concatenate the jet features to the class token in front of the classifier.
+        Concatenate the jet features to the class token in front of the classifier (not in the reference).
     dropout : float
-        Dropout probability in the particle blocks (attention and residual branches).
+        Dropout probability in the particle blocks; version 3 has none.
     activation : str
-        relu, gelu or silu.
+        relu, gelu or silu, where the version has no gate.
+    version : int
+        Of the reference: 1 (as published), 2 (SwiGLU, without the scales of NormFormer), 3 (2 with root-mean-square
+        norms, without biases, with stochastic depth instead of dropout).
+    recompute : bool
+        Keep only what enters a block, and compute the rest again for the gradient: slower by about a third, with a
+        fraction of the memory.
     """
 
     features: dict[str, int]
@@ -63,62 +77,31 @@ class ParticleTransformerConfig:
     jet_inputs: bool = True
     dropout: float = 0.1
     activation: str = "gelu"
+    version: int = 1
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         if self.embed[-1] % self.heads:
             raise ValueError(f"embed ends with {self.embed[-1]}, which heads = {self.heads} does not divide")
+        if self.version not in VERSIONS:
+            raise ValueError(f"version: found {self.version}, expected one of {', '.join(map(str, VERSIONS))}")
 
 
-class AttentionBlock(nn.Module):
-    """Pre-norm attention and feed-forward with the extra norms and scales of NormFormer.
+class Embedding(nn.Module):
+    """Batch norm of the inputs, then layer norm, linear layer and activation for each width."""
 
-    The output is `x + norm(attention(norm(x)))` followed by `w * x + fc2(norm(act(fc1(norm(x)))))`.
-    """
-
-    def __init__(self, width: int, heads: int, expansion: int, dropout: float, activation: str) -> None:
+    def __init__(self, features: int, widths: Sequence[int], activation: str) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.norm_in = nn.LayerNorm(width)
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.head_scale = nn.Parameter(torch.ones(heads))
-        self.project = nn.Linear(width, width)
-        self.norm_attention = nn.LayerNorm(width)
-        self.drop = nn.Dropout(dropout)
-        self.feed_in = dense_stack(width, (expansion * width,), activation, False, dropout)
-        self.norm_feed = nn.LayerNorm(width)
-        self.norm_hidden = nn.LayerNorm(expansion * width)
-        self.feed_out = nn.Linear(expansion * width, width)
-        self.residual_scale = nn.Parameter(torch.ones(width))
+        self.norm = RowNorm(features)
+        layers: list[nn.Module] = []
+        for width_in, width_out in zip((features, *widths[:-1]), widths, strict=True):
+            layers += [nn.LayerNorm(width_in), nn.Linear(width_in, width_out), ACTIVATIONS[activation]()]
+        self.layers = nn.Sequential(*layers)
 
-    def attend(self, query_BLD: Tensor, key_BLD: Tensor, bias: Tensor) -> Tensor:
-        """Scaled dot-product attention with a bias that broadcasts to (B, H, Lq, Lk)."""
-        q = self._split(self.query(query_BLD))
-        k, v = (self._split(part) for part in self.key_value(key_BLD).chunk(2, dim=-1))
-        dropout = self.dropout if self.training else 0.0
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
-        out = out * self.head_scale[:, None, None]
-        attended: Tensor = self.project(out.transpose(1, 2).flatten(2))
-        return attended
-
-    def forward(self, x_BLD: Tensor, bias: Tensor) -> Tensor:
-        """Self-attention of all tokens."""
-        normed = self.norm_in(x_BLD)
-        return self._finish(x_BLD, self.attend(normed, normed, bias))
-
-    def forward_class(self, class_B1D: Tensor, x_BLD: Tensor, bias: Tensor) -> Tensor:
-        """Attention of the class token to itself and all tokens (CaiT, arXiv:2103.17239)."""
-        keys = self.norm_in(torch.cat([class_B1D, x_BLD], dim=1))
-        return self._finish(class_B1D, self.attend(class_B1D, keys, bias))
-
-    def _finish(self, residual: Tensor, attended: Tensor) -> Tensor:
-        x = residual + self.drop(self.norm_attention(attended))
-        hidden = self.norm_hidden(self.feed_in(self.norm_feed(x)))
-        out: Tensor = self.residual_scale * x + self.drop(self.feed_out(hidden))
-        return out
-
-    def _split(self, x_BLD: Tensor) -> Tensor:
-        return x_BLD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+    def forward(self, x_TF: Tensor) -> Tensor:
+        """Tokens (T, D) of real constituents."""
+        tokens_TD: Tensor = self.layers(self.norm(x_TF))
+        return tokens_TD
 
 
 class ParticleTransformer(nn.Module):
@@ -133,34 +116,44 @@ class ParticleTransformer(nn.Module):
         super().__init__()
         self.config = config
         self.needs_vectors = bool(config.pair)
-        width = config.embed[-1]
-        self.embed = nn.ModuleDict(
-            {
-                name: nn.Sequential(
-                    nn.Linear(features, config.embed[0]),
-                    nn.LayerNorm(config.embed[0]),
-                    dense_stack(config.embed[0], config.embed[1:], config.activation, False, 0.0),
-                )
-                for name, features in config.features.items()
-                if name != "jet"
-            }
-        )
-        self.pair = PairEmbedding(config.pair, config.heads, config.activation) if config.pair else None
+        style, width, activation = VERSIONS[config.version], config.embed[-1], config.activation
+        groups = {name: features for name, features in config.features.items() if name != "jet"}
+        self.embed = nn.ModuleDict({name: Embedding(n, config.embed, activation) for name, n in groups.items()})
+        self.pair = PairEmbedding(config.pair, config.heads, activation, style.bias) if config.pair else None
         sizes = (width, config.heads, config.expansion)
-        self.blocks = nn.ModuleList(
-            AttentionBlock(*sizes, config.dropout, config.activation) for _ in range(config.blocks)
-        )
+        dropout = 0.0 if config.version == 3 else config.dropout
+        self.blocks = nn.ModuleList(AttentionBlock(*sizes, dropout, activation, style) for _ in range(config.blocks))
         self.class_blocks = nn.ModuleList(
-            AttentionBlock(*sizes, 0.0, config.activation) for _ in range(config.class_blocks)
+            AttentionBlock(*sizes, 0.0, activation, style) for _ in range(config.class_blocks)
         )
-        self.class_token = nn.Parameter(torch.empty(1, 1, width))
-        nn.init.trunc_normal_(self.class_token, std=0.02)
-        self.norm = nn.LayerNorm(width)
+        self.class_token = nn.Parameter(torch.empty(1, width))
+        self.norm = style.norm(width)
         width += config.features.get("jet", 0) if config.jet_inputs else 0
-        widths = (width, *config.head)
-        self.head = nn.Sequential(
-            dense_stack(width, config.head, config.activation, False, 0.0), nn.Linear(widths[-1], config.classes)
-        )
+        layers: list[nn.Module] = []
+        for width_out in config.head:
+            layers += [nn.Linear(width, width_out, bias=style.bias), ACTIVATIONS[activation]()]
+            width = width_out
+        self.head = nn.Sequential(*layers, nn.Linear(width, config.classes))
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Draw weights as the reference does: Xavier's bounds, queries, keys and values each on their own.
+
+        The pair embedding keeps torch's defaults; what a block adds to the residual shrinks with its depth.
+        """
+        nn.init.trunc_normal_(self.class_token, std=0.02)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear) and not name.startswith("pair."):
+                width_out = module.out_features // (3 if name.endswith("project_in") else 1)
+                bound = math.sqrt(6 / (width_out + module.in_features))
+                nn.init.uniform_(module.weight, -bound, bound)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        with torch.no_grad():
+            for depth, module in enumerate(self.blocks, 1):
+                block = cast(AttentionBlock, module)
+                for linear in (block.project_out, block.feed.linear_out):
+                    linear.weight /= math.sqrt(2 * depth)
 
     def forward(
         self,
@@ -170,32 +163,32 @@ class ParticleTransformer(nn.Module):
         vectors: dict[str, Tensor] | None = None,
     ) -> Tensor:
         """Logits (B, K); `vectors` are needed when the pair embedding is on."""
-        slots, mask_BL = pack_slots([mask[name] for name in self.embed])
-        tokens_BLD = self._pack([embed(x[name][mask[name]]) for name, embed in self.embed.items()], slots, mask_BL)
-        padding = padding_bias(mask_BL, tokens_BLD.dtype)
+        tokens = Tokens.of([mask[name] for name in self.embed])
+        x_TD = torch.cat([embed(x[name][mask[name]]) for name, embed in self.embed.items()])
+        padding = padding_bias(tokens.mask_BL, x_TD.dtype)
         bias = padding
         if self.pair is not None:
             if vectors is None:
                 raise ValueError("the pair embedding needs the constituents' four-vectors")
-            rows = [vectors[name][mask[name]] for name in self.embed]
-            bias = self.pair(self._pack(rows, slots, mask_BL), mask_BL) + padding
+            vectors_T4 = torch.cat([vectors[name][mask[name]] for name in self.embed])
+            bias = self.pair(tokens.padded(vectors_T4), tokens.mask_BL) + padding
         for block in self.blocks:
-            tokens_BLD = block(tokens_BLD, bias)
-        summary_BD = self._summarise(tokens_BLD, F.pad(padding, (1, 0)))
+            if self.config.recompute and self.training:
+                x_TD = checkpoint(block, x_TD, tokens, bias, use_reentrant=False)
+            else:
+                x_TD = block(x_TD, tokens, bias)
+        summary_BD = self._summarise(x_TD, tokens, F.pad(padding, (1, 0)))
         if self.config.jet_inputs:
             summary_BD = torch.cat([summary_BD, jet_BF], dim=1)
         logits_BK: Tensor = self.head(summary_BD)
         return logits_BK
 
-    def _summarise(self, tokens_BLD: Tensor, bias: Tensor) -> Tensor:
-        class_B1D = self.class_token.expand(len(tokens_BLD), -1, -1)
+    def _summarise(self, x_TD: Tensor, tokens: Tokens, bias: Tensor) -> Tensor:
+        """Class tokens (B, D); without class blocks, the mean of each jet's tokens."""
+        jets = len(tokens.mask_BL)
+        if not self.class_blocks:
+            return cast(Tensor, self.norm(tokens.padded(x_TD).sum(1) / tokens.mask_BL.sum(1).clamp(min=1)[:, None]))
+        class_BD = self.class_token.expand(jets, -1)
         for block in self.class_blocks:
-            class_B1D = cast(AttentionBlock, block).forward_class(class_B1D, tokens_BLD, bias)
-        summary_BD: Tensor = self.norm(class_B1D).squeeze(1)
-        return summary_BD
-
-    @staticmethod
-    def _pack(rows: list[Tensor], slots: list[Tensor], mask_BL: Tensor) -> Tensor:
-        """Rows of all groups as one padded sequence per jet (B, L, ...)."""
-        packed = scatter_rows(torch.cat(rows), torch.cat(slots), mask_BL.numel())
-        return packed.view(*mask_BL.shape, -1)
+            class_BD = cast(AttentionBlock, block).of_class(class_BD, x_TD, tokens, bias)
+        return cast(Tensor, self.norm(class_BD))

@@ -10,8 +10,10 @@ from typing import Any
 from torch import nn
 
 from pfnano_tag.errors import CardError, nearest
+from pfnano_tag.models.deepjet import DeepJet, DeepJetConfig
 from pfnano_tag.models.deepsets import DeepSets, DeepSetsConfig
 from pfnano_tag.models.layers import ACTIVATIONS
+from pfnano_tag.models.mlp import MLP, MLPConfig
 from pfnano_tag.models.particle_transformer import ParticleTransformer, ParticleTransformerConfig
 
 
@@ -24,7 +26,9 @@ class Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {
+    "mlp": Architecture(MLP, MLPConfig),
     "deepsets": Architecture(DeepSets, DeepSetsConfig),
+    "deepjet": Architecture(DeepJet, DeepJetConfig),
     "particle_transformer": Architecture(ParticleTransformer, ParticleTransformerConfig),
 }
 

@@ -1,4 +1,4 @@
-"""Lines with bands: ROC curves, a quantity against attack strength, epoch or a kinematic variable."""
+"""Lines with bands: ROC curves, a quantity against attack strength or a kinematic variable."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from pfnano_tag.plotting.style import figure, label
@@ -113,32 +113,10 @@ def against_strength(
     return drawn
 
 
-def against_epoch(curves: Sequence[Curve], ylabel: str, text: str, right: str = "") -> Figure:
-    """Draw a quantity against the epoch (1, 2, ...)."""
-    drawn, axes = figure()
-    for curve in curves:
-        axes.plot(
-            curve.x,
-            curve.y,
-            linestyle=curve.style,
-            color=curve.colour,
-            label=curve.name,
-            linewidth=1.6,
-            marker=curve.marker,
-            markersize=4,
-        )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(axis="x", which="minor", bottom=False, top=False)
-    axes.set(xlabel="epoch", ylabel=ylabel)
-    _legend_below(axes, curves, "")
-    label(axes, text, right)
-    return drawn
-
-
 def against_rate(curves: Sequence[Curve], ylabel: str, marked: float | None, text: str, right: str = "") -> Figure:
     """Draw a quantity against the learning rate (logarithmic), with a vertical line at one of the rates.
 
-    The y axis ends at 1.2 times what the last curve begins with or reaches below its explosion.
+    The y axis is made for the fall of the last curve: it ends above its first value by half of that.
     """
     drawn, axes = figure()
     for curve in curves:

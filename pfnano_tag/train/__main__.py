@@ -1,8 +1,14 @@
 """Train the card's networks (all, or those named).
 
-Reads the prepared study and the PFNano files, writes models/NAME/: a checkpoint per epoch, the best epoch by
-validation loss, metrics. A trained model is refused unless --resume (go on exactly) or --overwrite is given.
---find-rate writes models/NAME/learning_rate.json and .png, and trains nothing.
+Reads the prepared study and the PFNano files, writes models/NAME/: a checkpoint per epoch, metrics, the best epoch by
+the metric training.best. A trained model is refused unless --resume (go on exactly) or --overwrite is given.
+
+--select METRIC trains nothing: it ranks the trained models by a metric of their best epochs (auc_BvsL,
+efficiency_BvsL_0.01, validation_loss), or of what evaluate, attack and compare found (evaluation.auc.BvsL,
+attacks.fgsm.0.01.BvsL, comparison.chi2ndf.BvsL), and writes models/selection.json.
+
+--find-rate trains nothing either: it raises the learning rate from batch to batch until the loss explodes, and writes
+models/NAME/learning_rate.json and .png.
 """
 
 from __future__ import annotations
@@ -26,12 +32,18 @@ def parser() -> argparse.ArgumentParser:
     again.add_argument("--resume", action="store_true", help="go on behind the last finished epoch")
     again.add_argument("--overwrite", action="store_true", help="throw a trained model away and start again")
     again.add_argument("--find-rate", action="store_true", help="test which learning rates the networks bear")
+    again.add_argument("--select", metavar="METRIC", help="rank the trained models, best first, and stop")
     add_dry_run(options)
     return options
 
 
 def run(card: Card, options: argparse.Namespace) -> int | None:
     """Run the stage; torch is imported only now."""
+    if options.select is not None:
+        from pfnano_tag.train.selection import as_table, select
+
+        print(as_table(select(card, options.select, options.model, write=not options.dry_run)))
+        return None
     from pfnano_tag.train.stage import find_rates, plan
     from pfnano_tag.train.stage import run as train
 

@@ -16,11 +16,23 @@ import torch
 
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.errors import CheckpointError
+from pfnano_tag.evaluate.metrics import Metrics, best_of, grouped, is_known, kind_of
 from pfnano_tag.infer.bookkeeping import checkpoint_path, epochs_of
-from pfnano_tag.train.failure import forget
+from pfnano_tag.train.failure import FAILED_BATCH
+from pfnano_tag.train.tensorboard import EVENTS
 
 STATE_VERSION = 2
-Metrics = dict[str, Any]
+WRITTEN = (
+    "best.json",
+    "metrics.jsonl",
+    "timing.json",
+    "optimizer.pt",
+    "epoch_*.json",
+    "epoch_*.safetensors",
+    FAILED_BATCH,
+    EVENTS,
+)
+"""Files of a training in its model's folder."""
 
 
 def is_trained(folder: Path) -> bool:
@@ -30,10 +42,12 @@ def is_trained(folder: Path) -> bool:
 
 def clear(folder: Path) -> None:
     """Remove a trained model: only files that a training writes."""
-    for pattern in ("best.json", "metrics.jsonl", "optimizer.pt", "epoch_*.json", "epoch_*.safetensors"):
+    for pattern in WRITTEN:
         for path in folder.glob(pattern):
             path.unlink()
-    forget(folder)
+    events = (folder / EVENTS).parent
+    if events.is_dir() and not any(events.iterdir()):
+        events.rmdir()
 
 
 def save_state(folder: Path, epoch: int, state: dict[str, Any]) -> None:
@@ -65,13 +79,13 @@ def load_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def read_metrics(folder: Path, last_epoch: int) -> list[Metrics]:
+def read_metrics(folder: Path, last_epoch: int, metric: str) -> list[Metrics]:
     """Metrics of the epochs up to `last_epoch`, ascending.
 
     Raises
     ------
     CheckpointError
-        When an epoch is missing or a line can't be read.
+        When an epoch is missing, a line can't be read, or the metric that chooses the best epoch was not followed.
     """
     path = folder / "metrics.jsonl"
     try:
@@ -81,22 +95,25 @@ def read_metrics(folder: Path, last_epoch: int) -> list[Metrics]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: can't be read: {error}") from error
     if not complete:
-        return [_metrics_in_checkpoint(folder, epoch) for epoch in range(1, last_epoch + 1)]
+        kept = [_metrics_in_checkpoint(folder, epoch) for epoch in range(1, last_epoch + 1)]
+    without = [line["epoch"] for line in kept if metric not in line]
+    if without:
+        names = grouped(name for name in kept[without[0] - 1] if kind_of(name) not in (None, "learning_rate"))
+        raise CheckpointError(
+            f"{path}: can't choose the best epoch by {metric}: epoch {without[0]} has {', '.join(names)}; set "
+            "training.best to one of these, or start again with --overwrite"
+        )
     return kept
 
 
-def write_metrics(folder: Path, history: list[Metrics]) -> None:
-    """Write `metrics.jsonl` (one line per epoch) and `best.json` (lowest validation loss, first of equals)."""
+def write_metrics(folder: Path, history: list[Metrics], metric: str) -> None:
+    """Write `metrics.jsonl` (one line per epoch) and `best.json`: the epoch with the best value of a metric."""
     with write_whole(folder / "metrics.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
-    best = best_of(history)
-    content = {"epoch": best["epoch"], "metric": "validation_loss", "value": best["validation_loss"]}
+    best = best_of(history, metric)
+    value = best.get(metric)
+    content = {"epoch": best["epoch"], "metric": metric, "value": value if is_known(value) else None}
     write_json(folder / "best.json", content)
-
-
-def best_of(history: list[Metrics]) -> Metrics:
-    """The epoch with the lowest validation loss."""
-    return min(history, key=lambda metrics: metrics["validation_loss"])
 
 
 def _metrics_in_checkpoint(folder: Path, epoch: int) -> Metrics:

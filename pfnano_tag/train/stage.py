@@ -10,6 +10,7 @@ import torch
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.folder import bind, model_folder, prepared_path
 from pfnano_tag.errors import CardError, OutputError
+from pfnano_tag.evaluate.metrics import best_of, check_metric, metric_names
 from pfnano_tag.prepare.prepared import Prepared, read_prepared
 from pfnano_tag.train import rate_finder
 from pfnano_tag.train.cache import USED
@@ -17,7 +18,8 @@ from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.memory import MemoryPlan, check_memory, memory_plan
 from pfnano_tag.train.objective import in_words, make_loss
-from pfnano_tag.train.record import best_of, clear, is_trained
+from pfnano_tag.train.record import clear, is_trained
+from pfnano_tag.train.tensorboard import summary_writer
 from pfnano_tag.train.wrapper import Recipe, Trainer
 
 log = logging.getLogger(__name__)
@@ -111,6 +113,7 @@ def recipe_of(card: Card, prepared: Prepared, name: str) -> Recipe:
             "threads": card.resources.threads,
             "torch": torch.__version__,
         },
+        evaluation=card.evaluation,
     )
 
 
@@ -121,6 +124,7 @@ def plan(card: Card, models: Sequence[str] | None = None, find_rate: bool = Fals
     lines = [f"jets: {prepared.total('train')} to train on, {prepared.total('validation')} to validate on"]
     for name in names:
         recipe = recipe_of(card, prepared, name)
+        _check(recipe, prepared)
         module = recipe.network()
         size = sum(parameter.numel() for parameter in module.parameters())
         attack = f", {in_words(recipe.settings)}" if recipe.attack is not None else ""
@@ -144,8 +148,7 @@ def _begin(card: Card, models: Sequence[str] | None) -> tuple[Prepared, list[Rec
     torch.set_num_threads(card.resources.threads)
     recipes = [recipe_of(card, prepared, name) for name in names]
     for recipe in recipes:
-        recipe.network()  # arguments that don't fit are named,
-        make_loss(recipe.settings, recipe.classes)  # and classes that the prepared study lacks
+        _check(recipe, prepared)
     return prepared, recipes
 
 
@@ -163,6 +166,17 @@ def _memory(card: Card, prepared: Prepared, recipes: Sequence[Recipe]) -> Memory
     return memory_plan(card, prepared, [recipe.settings.buffer for recipe in recipes], vectors)
 
 
+def _check(recipe: Recipe, prepared: Prepared) -> None:
+    """Refuse what would not work before anything is read: arguments, classes, the best epoch's metric, extras."""
+    recipe.network()
+    make_loss(recipe.settings, recipe.classes)
+    classes = [name for name in prepared.classes if prepared.total("validation", name)]
+    key = f"training.best (model {recipe.name})"
+    check_metric(key, recipe.settings.best, metric_names(recipe.evaluation, classes))
+    if recipe.settings.tensorboard:
+        summary_writer()
+
+
 def _chosen(card: Card, models: Sequence[str] | None) -> list[str]:
     names = list(dict.fromkeys(models)) if models else list(card.models)
     if not names:
@@ -177,5 +191,7 @@ def _train(trainer: Trainer, interruption: Interruption) -> None:
     size = sum(parameter.numel() for parameter in trainer.module.parameters())
     log.info("%s: %s, %d parameters, from epoch %d", name, trainer.recipe.architecture, size, trainer.epochs_done + 1)
     trainer.run(interruption)
-    best = best_of(trainer.history)
-    log.info("%s: best epoch %d, validation loss %.4f", name, best["epoch"], best["validation_loss"])
+    metric = trainer.recipe.settings.best
+    best = best_of(trainer.history, metric)
+    value = "not known" if best[metric] is None else f"{best[metric]:.4f}"
+    log.info("%s: best epoch %d, %s %s", name, best["epoch"], metric, value)

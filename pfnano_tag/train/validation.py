@@ -1,26 +1,40 @@
-"""What is known of a network after an epoch: loss, accuracy and AUCs on the clean validation jets."""
+"""What is known of a network after an epoch: loss, accuracy, AUCs and efficiencies on the clean validation jets.
+
+Shape suffixes: J jets, K classes.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pfnano_tag.evaluate.auc import auc_of
+from pfnano_tag.card.evaluation import Evaluation
+from pfnano_tag.evaluate.auc import auc_with_replicas
+from pfnano_tag.evaluate.discriminants import compared
+from pfnano_tag.evaluate.efficiency import working_point
+from pfnano_tag.evaluate.metrics import Metrics, auc_name, efficiency_name, separable
+from pfnano_tag.evaluate.roc import rank
+from pfnano_tag.infer.discriminants import discriminant
 from pfnano_tag.infer.prediction import inference_batches
 from pfnano_tag.models.batch import FlatInputs, call, collate, evaluating
 from pfnano_tag.train.dataloader import LabelledInputs
 
-WATCHED = ("BvsL", "CvsL", "CvsB")
-"""Discriminants whose AUC is followed during training."""
-
 
 def validate(
-    module: nn.Module, pools: Iterable[LabelledInputs], classes: tuple[str, ...], loss: nn.Module, batch_size: int
-) -> dict[str, Any]:
-    """Validation loss with the training's weights, accuracy and AUCs of unweighted jets.
+    module: nn.Module,
+    pools: Iterable[LabelledInputs],
+    classes: tuple[str, ...],
+    loss: nn.Module,
+    batch_size: int,
+    evaluation: Evaluation,
+    weighted: bool,
+) -> Metrics:
+    """Validation loss, and accuracy, AUCs and efficiencies of unweighted jets.
 
     Parameters
     ----------
@@ -34,24 +48,62 @@ def validate(
         Loss of (logits, labels, weights).
     batch_size : int
         Jets at once.
+    evaluation : Evaluation
+        Discriminants and mistag rates that are followed.
+    weighted : bool
+        Whether the loss has the training's weights.
 
     Returns
     -------
     dict
-        `validation_loss`, `validation_accuracy`, and `auc_NAME` per watched discriminant (None where a
-        class is absent).
+        `validation_loss`, `validation_accuracy`, and what `separation` returns.
     """
     parts = [
         (_logits(module, pool.inputs, len(classes), batch_size), pool.label.clone(), pool.weight.clone())
         for pool in pools
     ]
     logits_JK, label_J, weight_J = (torch.cat(column) for column in zip(*parts, strict=True))
-    probabilities = logits_JK.double().softmax(1).numpy()
-    label = label_J.numpy()
+    value = float(loss(logits_JK.double(), label_J, weight_J.double() if weighted else None))
     return {
-        "validation_loss": float(loss(logits_JK.double(), label_J, weight_J.double())),
+        "validation_loss": value if math.isfinite(value) else None,
         "validation_accuracy": float((logits_JK.argmax(1) == label_J).double().mean()),
-    } | {f"auc_{name}": auc_of(name, probabilities, label, classes) for name in WATCHED}
+    } | separation(logits_JK.double().softmax(1).numpy(), label_J.numpy(), classes, evaluation)
+
+
+def separation(
+    nodes_JK: NDArray[np.floating], label_J: NDArray[np.integer], classes: tuple[str, ...], evaluation: Evaluation
+) -> Metrics:
+    """Return the AUC of each discriminant and its signal efficiency at each mistag rate, the third flavour vetoed.
+
+    Parameters
+    ----------
+    nodes_JK : ndarray [J, K]
+        Output nodes.
+    label_J : ndarray of int [J]
+        Index of the true class.
+    classes : tuple of str
+        Flavour of each node.
+    evaluation : Evaluation
+        Discriminants (those that the classes don't allow are left out) and mistag rates.
+
+    Returns
+    -------
+    dict
+        `auc_NAME`, then `efficiency_NAME_MISTAG`: None where the jets lack one side, 0 where even the highest score
+        lets more background through.
+    """
+    aucs: Metrics = {}
+    efficiencies: Metrics = {}
+    for name in separable(evaluation, classes):
+        chosen_J, signal_J = compared(name, label_J, classes)
+        both = bool(signal_J.any() and (chosen_J & ~signal_J).any())
+        ranking = rank(discriminant(name, nodes_JK[chosen_J], classes), signal_J[chosen_J])
+        none_RJ = np.empty((0, len(ranking.order_J)), dtype=np.uint8)  # no replicas: errors are for the test split
+        aucs[auc_name(name)] = auc_with_replicas(ranking, none_RJ).value if both else None
+        for mistag in evaluation.mistags:
+            key = efficiency_name(name, mistag)
+            efficiencies[key] = working_point(ranking, mistag, none_RJ).efficiency if both else None
+    return aucs | efficiencies
 
 
 def _logits(module: nn.Module, jets: FlatInputs, classes: int, batch_size: int) -> Tensor:

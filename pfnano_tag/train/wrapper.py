@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,10 @@ from torch import Tensor, nn
 
 from pfnano_tag.card.attacks import Attack
 from pfnano_tag.card.command import progress
+from pfnano_tag.card.evaluation import Evaluation
 from pfnano_tag.card.training import Training
 from pfnano_tag.errors import CheckpointError, DataError, Incomplete
+from pfnano_tag.evaluate.metrics import Metrics, best_of
 from pfnano_tag.infer.bookkeeping import Tagger, checkpoint_path, feature_counts, load_checkpoint, save_checkpoint
 from pfnano_tag.models.batch import Batch
 from pfnano_tag.models.registry import build, resolve
@@ -27,10 +28,15 @@ from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.objective import Objective, make_loss
 from pfnano_tag.train.optimisation import bounded_gradient, make_optimizer, rate_factor, set_learning_rate
 from pfnano_tag.train.order import POOL, seed_of
-from pfnano_tag.train.record import Metrics, best_of, load_state, read_metrics, save_state, write_metrics
+from pfnano_tag.train.record import load_state, read_metrics, save_state, write_metrics
+from pfnano_tag.train.tensorboard import event_files
+from pfnano_tag.train.timing import Clock, read_timings, write_timings
 from pfnano_tag.train.validation import validate
 
 log = logging.getLogger(__name__)
+
+MAY_DIFFER = {"epochs", "patience", "best", "tensorboard"}
+"""Keys of section `training` that may change when a training is resumed."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ class Recipe:
         Of the study.
     provenance : dict
         JSON content for the checkpoint: card hash, labels, threads.
+    evaluation : Evaluation
+        Discriminants and mistag rates whose AUCs and efficiencies are followed.
     """
 
     name: str
@@ -69,10 +77,11 @@ class Recipe:
     attack: Attack | None
     seed: int
     provenance: dict[str, Any]
+    evaluation: Evaluation = field(default_factory=Evaluation)
 
     def description(self) -> dict[str, Any]:
-        """What must be the same for a training to be resumed (its length may differ)."""
-        settings = self.settings.model_dump(mode="json", exclude={"epochs", "patience"})
+        """What must be the same for a training to be resumed (its length, and how it is followed, may differ)."""
+        settings = self.settings.model_dump(mode="json", exclude=MAY_DIFFER)
         attack = None if self.attack is None else self.attack.model_dump(mode="json", exclude={"scan"})
         return {"settings": settings, "attack": attack, "seed": self.seed}
 
@@ -102,6 +111,8 @@ class Recipe:
             "classes": self.classes,
         } | self.description()
         its = {name: getattr(tagger, name, tagger.training.get(name)) for name in mine}
+        if isinstance(its["settings"], dict):  # keys that the card did not have yet are at their defaults
+            its["settings"] = Training().model_dump(mode="json", exclude=MAY_DIFFER) | its["settings"]
         different = [name for name, value in mine.items() if value != its[name]]
         if different:
             raise CheckpointError(
@@ -133,6 +144,8 @@ class Trainer:
         buckets = bool(self.module.wants_buckets)
         self.loader = stream.loader(settings.batch_size, settings.buffer, buckets, recipe.seed)
         self.history: list[Metrics] = []
+        self.timings: list[Metrics] = []
+        self.running_loss = 0.0
 
     @property
     def epochs_done(self) -> int:
@@ -163,11 +176,12 @@ class Trainer:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
-        self.history = read_metrics(folder, state["epoch"])
-        write_metrics(folder, self.history)
+        self.history = read_metrics(folder, state["epoch"], self.recipe.settings.best)
+        self.timings = read_timings(folder, state["epoch"])
+        write_metrics(folder, self.history, self.recipe.settings.best)
 
     def run(self, interruption: Interruption) -> None:
-        """Train until the last epoch, or until the validation loss has not improved for `patience` epochs.
+        """Train until the last epoch, or until the metric `best` has not improved for `patience` epochs.
 
         Raises
         ------
@@ -175,19 +189,36 @@ class Trainer:
             When asked to stop; the finished epochs are on disk.
         DataError
             When the loss or its gradient is not finite; the batch is kept in the model's folder.
+        MissingExtra
+            When event files are wanted, but TensorBoard is not installed.
         """
-        forget(self.recipe.folder)
+        folder, wanted = self.recipe.folder, self.recipe.settings.tensorboard
+        forget(folder)
+        with event_files(folder, wanted, self.history, self.timings) as self._add_events:
+            self._epochs(interruption)
+
+    def _epochs(self, interruption: Interruption) -> None:
         while self.epochs_done < self.recipe.settings.epochs and not self._impatient():
             epoch = self.epochs_done + 1
-            started = time.perf_counter()
+            clock = Clock()
             training_loss = self._train_epoch(epoch, interruption)
-            rate = self.loader.jets / (time.perf_counter() - started)
-            batch_size = self.recipe.settings.batch_size
-            pools = self.stream.validation(POOL * batch_size)
-            metrics = {"epoch": epoch, "training_loss": training_loss} | validate(
-                self.result, pools, self.recipe.classes, self.loss, batch_size
-            )
-            self._record(metrics, rate)
+            rate = clock.rate(self.loader.jets)
+            metrics = {"epoch": epoch, "training_loss": training_loss} | self._validate()
+            metrics["learning_rate"] = self.optimizer.param_groups[0]["lr"]  # of the last step
+            self._record(metrics, clock.timing(epoch, rate))
+
+    def _validate(self) -> Metrics:
+        recipe, settings = self.recipe, self.recipe.settings
+        pools = self.stream.validation(POOL * settings.batch_size)
+        return validate(
+            self.result,
+            pools,
+            recipe.classes,
+            self.loss,
+            settings.batch_size,
+            recipe.evaluation,
+            settings.validation_weights,
+        )
 
     def _train_epoch(self, epoch: int, interruption: Interruption) -> float:
         """One pass over all training jets; returns the mean loss sum(w l) / sum(w)."""
@@ -200,6 +231,7 @@ class Trainer:
             self._step(loss, epoch, number, batch)
             weight = 1.0 if batch.weight_B is None else float(batch.weight_B.sum())
             total, weights = total + weight * float(loss.detach()), weights + weight
+            self.running_loss = total / weights if weights else 0.0
             if interruption.asked:
                 raise Incomplete(
                     f"model {self.recipe.name}: stopped in epoch {epoch}; {self.epochs_done} finished epochs are "
@@ -230,10 +262,12 @@ class Trainer:
     def _batches(self, epoch: int) -> Iterator[tuple[int, Batch]]:
         bar = progress(
             self.loader.epoch(epoch),
-            total=len(self.loader),
+            total=self.loader.jets,
             description=f"{self.recipe.name} epoch {epoch}/{self.recipe.settings.epochs}",
-            unit="batches",
+            unit="jets",
             level=logging.DEBUG,  # each epoch has a line of its own
+            size=len,
+            note=lambda: f"loss {self.running_loss:.4f}",
         )
         return enumerate(bar)
 
@@ -245,7 +279,7 @@ class Trainer:
         patience = self.recipe.settings.patience
         if patience is None or not self.history:
             return False
-        return self.epochs_done - best_of(self.history)["epoch"] >= patience
+        return self.epochs_done - best_of(self.history, self.recipe.settings.best)["epoch"] >= patience
 
     def _state(self) -> dict[str, Any]:
         """What a resumed training needs beside the checkpoint."""
@@ -254,9 +288,10 @@ class Trainer:
             state |= {"weights": self.module.state_dict(), "average": self.average.state_dict()}
         return state
 
-    def _record(self, metrics: Metrics, rate: float) -> None:
+    def _record(self, metrics: Metrics, timing: Metrics) -> None:
         """Checkpoint, state to resume from, metrics: in this order (see `record`)."""
         self.history.append(metrics)
+        self.timings.append(timing)
         recipe = self.recipe
         save_checkpoint(
             recipe.folder,
@@ -270,19 +305,18 @@ class Trainer:
             recipe.provenance | recipe.description() | {"metrics": metrics},
         )
         save_state(recipe.folder, metrics["epoch"], self._state())
-        write_metrics(recipe.folder, self.history)
-        log.info("%s", summary(recipe.name, metrics, recipe.settings.epochs, rate))
+        write_metrics(recipe.folder, self.history, recipe.settings.best)
+        write_timings(recipe.folder, self.timings)
+        self._add_events(metrics, timing)
+        log.info("%s", summary(recipe.name, metrics, recipe.settings.epochs, timing["jets_per_second"]))
 
 
 def summary(name: str, metrics: Metrics, epochs: int, rate: float) -> str:
     """One line per epoch: losses, accuracy, AUCs, jets per second."""
-    aucs = " ".join(
-        f"{key.removeprefix('auc_')} {'-' if value is None else f'{value:.4f}'}"
-        for key, value in metrics.items()
-        if key.startswith("auc_")
-    )
+    shown = {key: "-" if value is None else f"{value:.4f}" for key, value in metrics.items()}
+    aucs = " ".join(f"{key.removeprefix('auc_')} {text}" for key, text in shown.items() if key.startswith("auc_"))
     return (
-        f"{name} epoch {metrics['epoch']}/{epochs}: loss {metrics['training_loss']:.4f}, validation "
-        f"{metrics['validation_loss']:.4f}, accuracy {metrics['validation_accuracy']:.3f}, AUC {aucs}; "
+        f"{name} epoch {metrics['epoch']}/{epochs}: loss {shown['training_loss']}, validation "
+        f"{shown['validation_loss']}, accuracy {metrics['validation_accuracy']:.3f}, AUC {aucs}; "
         f"{rate:.0f} jets/s"
     )

@@ -19,13 +19,15 @@ from pfnano_tag.attack.registry import KINDS, make
 from pfnano_tag.card.attacks import Attack
 from pfnano_tag.models.batch import Batch, call, collate
 from pfnano_tag.models.losses import cross_entropy
-from pfnano_tag.models.registry import build
+from pfnano_tag.models.registry import ARCHITECTURES, build
 
 SPEC = specification()
 
 
 def network(architecture="deepsets", seed=0):
     sizes = {
+        "mlp": {"hidden": [16], "dropout": 0.3},
+        "deepjet": {"dense": [16], "charged_lstm": 16, "neutral_lstm": 8, "sv_lstm": 8},
         "deepsets": {"phi": [16], "rho": [16], "dropout": 0.3},
         "particle_transformer": {"embed": [16], "pair": [8], "heads": 2, "blocks": 1, "class_blocks": 1},
     }
@@ -67,7 +69,7 @@ def test_protected_defaults_and_padding_keep_their_bits(kind, impact):
 @given(
     epsilon=st.floats(1e-3, 1.0),
     seed=st.integers(0, 50),
-    architecture=st.sampled_from(["deepsets", "particle_transformer"]),
+    architecture=st.sampled_from(sorted(ARCHITECTURES)),
 )
 def test_fgsm_moves_by_epsilon_or_not_at_all(epsilon, seed, architecture):
     module, batch = network(architecture, seed), batch_of(6, seed)
@@ -137,7 +139,7 @@ def test_normed_gradient_does_not_depend_on_the_batch():
     torch.testing.assert_close(together.jet_BF[4:5], alone.jet_BF, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", ["deepsets", "particle_transformer"])
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_gradient_attacks_raise_the_loss_and_pgd_does_most(architecture):
     module, batch = network(architecture).eval(), batch_of(64)
 

@@ -1,8 +1,12 @@
 """Keys that nothing uses are errors; keys that one network uses are not."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from pfnano_tag.card import read_card
+from pfnano_tag.card.training import Training
 from pfnano_tag.errors import CardError
 
 HEAD = "study: {name: s}\ndatasets: [{name: a, files: [x.root], kind: mc, roles: [train]}]\n"
@@ -108,3 +112,16 @@ def test_values_out_of_range(problems, override, words):
     found = problems("", override)
     assert len(found) == 1
     assert words in found[0]
+
+
+RECIPES = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("recipe", re.findall(r"```yaml\n(.*?)```", RECIPES, re.DOTALL))
+def test_recipes_of_the_documentation_are_cards(problems, recipe):
+    assert problems(recipe) == []
+
+
+def test_the_documentation_names_only_keys_that_there_are():
+    named = set(re.findall(r"\b((?:attack|focal|label|ema)_[a-z_]+)", RECIPES))
+    assert named <= set(Training.model_fields)

@@ -74,7 +74,9 @@ def test_files_and_json(evaluated):
     folder = stage.folder_of(card)
     assert json.loads((folder / "results.json").read_text()) == results
     names = {path.name for path in folder.glob("*.png")}
-    assert {"roc_BvsL.png", "shape_small_BvsL.png", "confusion_small.png", "loss.png", "correlations.png"} <= names
+    assert {"roc_BvsL.png", "shape_small_BvsL.png", "confusion_small.png", "correlations.png"} <= names
+    kinds = ("loss", "accuracy", "auc", "efficiency", "learning_rate")
+    assert {f"training_{kind}.png" for kind in kinds} <= names
     assert {"inputs_jet.png", "inputs_charged.png", "inputs_neutral.png", "inputs_sv.png"} <= names
     assert {"efficiency_pt_BvsL.png", "mistag_pt_BvsL.png"} <= names
     properties = json.loads((folder / "properties.json").read_text())["small"]["inputs"]

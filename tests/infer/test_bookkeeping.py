@@ -14,6 +14,8 @@ from pfnano_tag.models.batch import call, collate
 from pfnano_tag.models.registry import ARCHITECTURES, build
 
 ARGUMENTS = {
+    "mlp": {"hidden": [16]},
+    "deepjet": {"charged": [8], "charged_lstm": 6, "dense": [16]},
     "deepsets": {"phi": [16], "rho": [16]},
     "particle_transformer": {"embed": [16], "pair": [8], "heads": 2, "blocks": 1, "class_blocks": 1},
 }
@@ -40,6 +42,21 @@ def test_a_checkpoint_gives_the_same_network_back(tmp_path, architecture):
     batch = collate(random_jets(9), torch.arange(9))
     assert torch.equal(call(module, batch), call(tagger.module, batch))
     assert not tagger.module.training
+
+
+def test_running_statistics_are_part_of_a_checkpoint(tmp_path):
+    torch.manual_seed(0)
+    module = build("deepjet", ARGUMENTS["deepjet"], features(), len(CLASSES))
+    batch = collate(random_jets(9), torch.arange(9))
+    fresh = call(module.eval(), batch)
+    call(module.train(), batch)
+    path = save_checkpoint(
+        tmp_path, "a", 1, module.eval(), specification(), CLASSES, "deepjet", ARGUMENTS["deepjet"], {}
+    )
+    tagger = load_checkpoint(path)
+    assert torch.equal(call(module, batch), call(tagger.module, batch))
+    assert not torch.equal(fresh, call(tagger.module, batch))
+    assert tagger.module.norm.most_rows == 9
 
 
 def test_hash_names_the_network_and_not_its_history(tmp_path):

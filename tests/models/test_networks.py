@@ -1,18 +1,33 @@
 """What must hold for every network, whatever its weights."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from synthetic import features, random_jets
+from torch import nn
 
 from pfnano_tag.errors import CardError
+from pfnano_tag.models.attention import VERSIONS as VERSION_STYLES
+from pfnano_tag.models.attention import AttentionBlock
 from pfnano_tag.models.batch import Batch, GroupBatch, GroupInputs, call, collate
+from pfnano_tag.models.layers import RowNorm
 from pfnano_tag.models.pairs import PairEmbedding, kinematics, pair_features
 from pfnano_tag.models.registry import ARCHITECTURES, build, resolve
 
 SMALL = {
+    "mlp": {"charged": 12, "neutral": 9, "sv": 3, "hidden": [24]},
+    "deepjet": {
+        "charged": [16, 8],
+        "neutral": [8],
+        "sv": [8],
+        "charged_lstm": 12,
+        "neutral_lstm": 8,
+        "sv_lstm": 8,
+        "dense": [16],
+    },
     "deepsets": {"phi": [16, 12], "rho": [24]},
     "particle_transformer": {
         "embed": [16, 24],
@@ -23,12 +38,27 @@ SMALL = {
         "head": [10],
     },
 }
+ORDERED = {"mlp", "deepjet"}
+"""Architectures that see constituents in order."""
 
 
-@pytest.fixture(params=sorted(ARCHITECTURES))
+VERSIONS = [("particle_transformer", {"version": version}) for version in (2, 3)]
+OTHERS = [*VERSIONS, ("particle_transformer", {"class_blocks": 0}), ("particle_transformer", {"recompute": True})]
+
+
+@pytest.fixture(params=[*((name, {}) for name in sorted(ARCHITECTURES)), *OTHERS], ids=str)
 def network(request):
+    return small(*request.param)
+
+
+def small(architecture, arguments=None):
     torch.manual_seed(4)
-    return build(request.param, SMALL[request.param], features(), 6).eval()
+    module = build(architecture, SMALL[architecture] | (arguments or {}), features(), 6)
+    for part in module.modules():  # batch norm at its first values would hide mistakes
+        if isinstance(part, RowNorm):
+            part.running_mean.normal_(0, 0.3)
+            part.running_var.uniform_(0.5, 2)
+    return module.eval()
 
 
 def double(module, batch):
@@ -61,7 +91,8 @@ def test_padding_may_hold_anything(network):
     assert torch.equal(call(network, batch), call(network, batch.with_inputs(batch.jet_BF, spoiled)))
 
 
-def test_order_of_constituents_changes_nothing(network):
+def shuffled_jets():
+    """Jets, and the same with the constituents of each jet and group in another order."""
     flat = random_jets(9, seed=5)
     generator = torch.Generator().manual_seed(6)
     groups = {}
@@ -69,10 +100,20 @@ def test_order_of_constituents_changes_nothing(network):
         bounds = zip(g.offsets[:-1].tolist(), g.offsets[1:].tolist(), strict=True)
         rows = torch.cat([a + torch.randperm(b - a, generator=generator) for a, b in bounds])
         groups[name] = GroupInputs(g.x_NF[rows], g.default_NF[rows], g.offsets, g.vectors_N4[rows])
-    shuffled = type(flat)(flat.jet_JF, flat.jet_default_JF, groups)
-    module, batch = double(network, collate(flat, torch.arange(9)))
-    _, other = double(network, collate(shuffled, torch.arange(9)))
-    torch.testing.assert_close(call(module, batch), call(module, other), rtol=0, atol=1e-10)
+    return flat, type(flat)(flat.jet_JF, flat.jet_default_JF, groups)
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_order_of_constituents_changes_nothing_but_for_ordered_networks(architecture):
+    flat, shuffled = shuffled_jets()
+    module, batch = double(small(architecture), collate(flat, torch.arange(9)))
+    _, other = double(module, collate(shuffled, torch.arange(9)))
+    change = (call(module, batch) - call(module, other)).abs().amax(1)
+    assert change[0] == 0  # this jet has no constituents
+    if architecture in ORDERED:
+        assert (change[1:] > 1e-4).all()
+    else:
+        assert (change < 1e-10).all()
 
 
 def test_a_jet_does_not_see_its_batch(network):
@@ -86,9 +127,10 @@ def test_a_jet_does_not_see_its_batch(network):
 def test_jets_without_constituents_have_finite_outputs_and_gradients(network, training):
     flat = random_jets(4)
     network.train(training)
-    for indices in (torch.tensor([0, 1, 2]), torch.tensor([0, 0])):
-        batch = collate(flat, indices)
-        jet = batch.jet_BF.clone().requires_grad_()
+    generator = torch.Generator().manual_seed(3)
+    for indices in ([0, 1, 2], [0, 0], [0], [1]):  # some jets without, all without, one jet without and with
+        batch = collate(flat, torch.tensor(indices))
+        jet = torch.randn(batch.jet_BF.shape, generator=generator).requires_grad_()
         x = {name: g.x_BNF.clone().requires_grad_() for name, g in batch.groups.items()}
         out = call(network, batch.with_inputs(jet, x))
         assert out.isfinite().all()
@@ -135,7 +177,7 @@ def test_pair_features_against_a_loop():
 
 def test_pair_bias_is_symmetric_and_zero_in_the_padding():
     torch.manual_seed(0)
-    embedding = PairEmbedding((8,), 4, "gelu").double()
+    embedding = PairEmbedding((8,), 4, "gelu").double().eval()
     vectors = random_jets(6).groups["charged"].vectors_N4[:10].double().view(2, 5, 4)
     mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
     bias = embedding(vectors, mask)
@@ -144,30 +186,81 @@ def test_pair_bias_is_symmetric_and_zero_in_the_padding():
     assert (bias[~real] == 0).all()
     assert (bias[real] != 0).all()
     tokens = kinematics(vectors[1])
-    pair = (pair_features(tokens[0], tokens[1]) - embedding.centre) / embedding.width
-    torch.testing.assert_close(bias[1, :, 0, 1], embedding.layers(pair))
+    pair = pair_features(tokens[0], tokens[1])[None]
+    torch.testing.assert_close(bias[1, :, 0, 1], embedding.embed(pair)[0])
 
 
-def test_pair_bias_has_the_gradient_of_a_dense_twin():
+@pytest.mark.parametrize("training", [True, False])
+def test_pair_bias_has_the_gradient_of_a_twin_that_loops_over_pairs(training):
     torch.manual_seed(1)
     embedding = PairEmbedding((6,), 2, "gelu").double()
+    embedding.norm.running_mean.normal_()
+    embedding.norms[0].running_var.uniform_(0.5, 2)
+    twin = nn.Sequential(
+        nn.BatchNorm1d(4), nn.Linear(4, 6), nn.BatchNorm1d(6), nn.GELU(), nn.Linear(6, 2), nn.BatchNorm1d(2)
+    ).double()
+    parts = [embedding.norm, embedding.linear[0], embedding.norms[0], None, embedding.linear[1], embedding.norms[1]]
+    for mine, theirs in zip(parts, twin, strict=True):
+        if mine is not None:
+            theirs.load_state_dict(mine.state_dict(), strict=False)  # each has a counter of its own
+    embedding.train(training)
+    twin.train(training)
     vectors = random_jets(6).groups["charged"].vectors_N4[:8].double().view(2, 4, 4)
-    mask = torch.ones(2, 4, dtype=torch.bool)
+    mask = torch.tensor([[True] * 4, [True, True, False, False]])
     upstream = torch.randn(2, 2, 4, 4, dtype=torch.float64)
-    (embedding(vectors, mask) * upstream).sum().backward()
-    found = [p.grad.clone() for p in embedding.parameters()]
-    embedding.zero_grad()
+    bias = embedding(vectors, mask)
+    (bias * upstream).sum().backward()
+
     tokens = kinematics(vectors)
-    dense = (pair_features(tokens[:, :, None], tokens[:, None, :]) - embedding.centre) / embedding.width
-    (embedding.layers(dense).permute(0, 3, 1, 2) * upstream).sum().backward()
-    for gradient, parameter in zip(found, embedding.parameters(), strict=True):
-        torch.testing.assert_close(gradient, parameter.grad)
+    pairs = [(jet, i, j) for jet, length in enumerate((4, 2)) for i in range(length) for j in range(i + 1)]
+    rows = twin(torch.stack([pair_features(tokens[jet, i], tokens[jet, j]) for jet, i, j in pairs]))
+    expected = torch.zeros(2, 2, 4, 4, dtype=torch.float64)
+    for row, (jet, i, j) in zip(rows, pairs, strict=True):
+        expected[jet, :, i, j] = expected[jet, :, j, i] = row
+    (expected * upstream).sum().backward()
+    torch.testing.assert_close(bias, expected)
+    for mine, theirs in zip(parts, twin, strict=True):
+        if mine is not None:
+            for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
+                torch.testing.assert_close(a.grad, b.grad)
+            for name, values in theirs.state_dict().items():
+                if name != "num_batches_tracked":
+                    torch.testing.assert_close(mine.state_dict()[name], values)
 
 
-def test_reference_size_of_the_transformer():
-    """Eight blocks of width 128 have the size of the published network to 1 %."""
-    module = build("particle_transformer", {"jet_inputs": False}, {"jet": 6, "charged": 17}, 10)
-    assert sum(p.numel() for p in module.parameters()) == pytest.approx(2_143_486, rel=0.01)
+def test_batch_norm_of_fewer_than_two_rows_takes_the_running_statistics():
+    norm = RowNorm(3)
+    norm.running_mean.fill_(2.0)
+    for rows in (torch.ones(1, 3), torch.ones(0, 3)):
+        assert torch.equal(norm(rows), (rows - 2) / math.sqrt(1 + norm.eps))
+    assert norm.running_mean.eq(2).all()
+    two = norm(torch.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 4.0]]))
+    torch.testing.assert_close(two, torch.tensor([[-1.0, 0.0, -1.0], [1.0, 0.0, 1.0]]), atol=1e-4, rtol=0)
+
+
+def test_activations_that_are_computed_again_give_the_same_gradients():
+    batch = collate(random_jets(12), torch.arange(12))
+    found = []
+    for recompute in (False, True):
+        torch.manual_seed(4)
+        module = build(
+            "particle_transformer", SMALL["particle_transformer"] | {"recompute": recompute}, features(), 6
+        )
+        torch.manual_seed(5)  # of the dropout
+        call(module.train(), batch).square().sum().backward()
+        found.append([p.grad.clone() for p in module.parameters()])
+    for kept, again in zip(*found, strict=True):
+        assert torch.equal(kept, again)
+
+
+def test_stochastic_depth_drops_whole_jets_and_keeps_the_mean():
+    block = AttentionBlock(4, 2, 2, 0.0, "gelu", replace(VERSION_STYLES[3], drop_path=0.25))
+    jet = torch.arange(4000).repeat_interleave(2)
+    kept = block._kept(torch.ones(8000, 4), jet, 4000).view(4000, -1)
+    assert ((kept == 0) | (kept == 1 / 0.75)).all()
+    assert (kept == kept[:, :1]).all()
+    assert kept.mean().item() == pytest.approx(1, abs=0.03)
+    assert block.eval()._kept(torch.ones(8, 4), jet[:8], 4).eq(1).all()
 
 
 def test_transformer_without_pairs_needs_no_vectors():
@@ -187,7 +280,12 @@ def test_transformer_without_pairs_needs_no_vectors():
         ("deepsets", {"phi": 64}, "phi: found 64, expected a list of positive whole numbers"),
         ("deepsets", {"features": {"jet": 1}}, "features: unknown argument"),
         ("particle_transformer", {"heads": 5}, "embed ends with 128, which heads = 5 does not divide"),
+        ("mlp", {"charged": -1}, "charged: found -1, expected a whole number of at least 0"),
+        ("deepjet", {"sv_lstm": 0}, "sv_lstm: found 0, expected a number greater than 0"),
+        ("deepjet", {"momentum": 0}, "momentum: found 0, expected a number greater than 0"),
+        ("deepjet", {"padded": [25, 25]}, "[25, 25], expected a number for each of charged, neutral, sv"),
         ("particle_transformer", {"dropout": 1.0, "blocks": 1.5}, "blocks: found 1.5, expected a whole number"),
+        ("particle_transformer", {"version": 4}, "version: found 4, expected one of 1, 2, 3"),
         ("particle_transformer", {"activation": "tanh"}, "expected one of relu, gelu, silu"),
     ],
 )

@@ -6,6 +6,7 @@ from scipy.stats import chi2
 from pfnano_tag.plotting import curves, distributions, matrices, stacks
 from pfnano_tag.plotting.colours import FLAVOUR_COLOURS, flavour_colour, model_colours
 from pfnano_tag.plotting.curves import Curve
+from pfnano_tag.plotting.epochs import EpochPanel, epoch_page
 
 EDGES = np.linspace(0, 10, 6)
 SIMULATION = {
@@ -119,3 +120,32 @@ def test_nothing_at_all_is_drawn_without_a_word():
     distributions.page([distributions.panel(EDGES, {"b": nothing.astype(int)}, "x")], "a sample")
     curves.roc([Curve("m", np.linspace(0, 1, 5), np.full(5, np.nan))], "eff", "mistag", "a sample")
     curves.against_bins(EDGES, [Curve("m", EDGES, np.full(5, np.nan), np.full(5, np.nan))], "x", "y", "a sample")
+
+
+def test_epochs_are_marked_where_they_lie_and_unknown_ones_leave_gaps():
+    x = np.arange(1.0, 5.0)
+    rate = Curve("one", x, np.array([1e-2, 1e-3, np.nan, 1e-5]), colour="red")
+    loss = Curve("one", x, np.array([3.0, 2.0, 1.0, 1.5]), colour="red")
+    nothing = Curve("two", x[:1], np.array([np.nan]), colour="blue")
+    panels = [EpochPanel("loss", [loss], [3]), EpochPanel("rate", [rate, nothing], [4, None])]
+    drawn = epoch_page(panels, 2, "a sample", mark="best epoch")
+    left, right = drawn.axes
+    star = next(line for line in left.lines if line.get_marker() == "*")
+    assert (list(star.get_xdata()), list(star.get_ydata())) == ([3], [1.0])
+    assert (left.get_yscale(), right.get_yscale()) == ("linear", "log")
+    assert np.isnan(right.lines[0].get_ydata()[2])
+    assert left.get_xlim() == (0.5, 4.5)
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["one", "two", "best epoch"]
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_legend_of_epochs_lies_inside_the_page_below_all_panels(count):
+    curves_ = [Curve(f"a_network_with_a_rather_long_name_{i}", np.ones(1), np.ones(1)) for i in range(7)]
+    drawn = epoch_page([EpochPanel("loss", curves_, [1] * 7)] * count, 3, "a sample", mark="best epoch")
+    drawn.canvas.draw()
+    frame = drawn.legends[0].get_window_extent()
+    width, height = drawn.canvas.get_width_height()
+    assert 0 <= frame.x0 < frame.x1 <= width
+    assert 0 <= frame.y0 < frame.y1 <= height
+    panels = [axes for axes in drawn.axes if axes.axison]
+    assert all(axes.get_tightbbox().y0 >= frame.y1 - 1 for axes in panels)

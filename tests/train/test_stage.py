@@ -1,5 +1,6 @@
 """From the card to the model folders, with jets that were never on a disk."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from synthetic import CLASSES, specification
 from pfnano_tag.card import read_card
 from pfnano_tag.card.models import Model
 from pfnano_tag.card.training import Training
-from pfnano_tag.errors import CardError, CheckpointError, DataError, OutputError, StudyError
+from pfnano_tag.errors import CardError, CheckpointError, DataError, MissingExtra, OutputError, StudyError
 from pfnano_tag.infer.bookkeeping import find_checkpoint, load_checkpoint
 from pfnano_tag.models.losses import LOSSES
 from pfnano_tag.models.registry import ARCHITECTURES
@@ -224,6 +225,35 @@ def test_another_number_of_jets_than_prepared_is_named(study):
     write_prepared(study.folder / "prepared.json", prepared_for(study, jets=(63, 30, 30)))
     with pytest.raises(StudyError, match="give 120 jets in the train split, prepared.json says 126: run `prepare`"):
         stage.run(study, ["plain"])
+
+
+def test_what_can_not_work_is_refused_before_anything_is_read(study, monkeypatch):
+    """The metric of the last model is wrong: nothing of the first one is trained."""
+    monkeypatch.setattr(decoding, "PreparedFile", None)
+    hardened = study.models["hardened"]
+
+    def card_with(**training):
+        models = {**study.models, "hardened": hardened.model_copy(update={"training": training})}
+        return study.model_copy(update={"models": models})
+
+    words = r"training\.best \(model hardened\): found 'auc_BvsX', .*nearest: auc_BvsL"
+    for do in (stage.run, stage.plan):
+        with pytest.raises(CardError, match=words):
+            do(card_with(best="auc_BvsX"))
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    for do in (stage.run, stage.plan):
+        with pytest.raises(MissingExtra, match=r"pfnano_tag\[log\]"):
+            do(card_with(tensorboard=True))
+    assert not (study.folder / "models").exists()
+
+
+def test_a_metric_needs_validation_jets_of_its_classes(study):
+    prepared = prepared_for(study)
+    prepared.jets["mc"]["validation"]["c"] = 0
+    write_prepared(study.folder / "prepared.json", prepared)
+    by_c = study.model_copy(update={"training": study.training.model_copy(update={"best": "auc_CvsL"})})
+    with pytest.raises(CardError, match="'auc_CvsL', no metric of this training"):
+        stage.plan(by_c, ["plain"])
 
 
 def test_card_and_registries_name_the_same():

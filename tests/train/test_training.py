@@ -20,6 +20,8 @@ from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.wrapper import Recipe, Trainer
 
 ARGUMENTS = {
+    "mlp": {"hidden": [8]},
+    "deepjet": {"charged": [8], "charged_lstm": 8, "dense": [8]},
     "deepsets": {"phi": [8], "rho": [8], "dropout": 0.2},
     "particle_transformer": {"embed": [8], "pair": [8], "heads": 2, "blocks": 1, "class_blocks": 1, "dropout": 0.1},
 }
@@ -88,11 +90,10 @@ ALL_OPTIONS = {
 @pytest.mark.parametrize(
     ("architecture", "attack", "settings"),
     [
-        ("deepsets", None, {}),
-        ("particle_transformer", None, {}),
+        *((name, None, {}) for name in sorted(ARGUMENTS)),
         ("deepsets", PGD, {}),
         ("deepsets", None, {"lookahead": {"steps": 3}}),
-        ("deepsets", None, {"ema_decay": 0.9}),
+        ("deepjet", None, {"ema_decay": 0.9}),  # has running statistics
         ("deepsets", PGD, {"attack_after": 2, "loss": "focal", "focal_alpha": {"b": 2.0}} | PARTLY),
         ("deepsets", Attack(kind="noise"), {"attack_after": 1, "attack_loss": "kl"} | PARTLY),
         ("particle_transformer", PGD, {"attack_loss": "kl", "attack_kl_weight": 2.0} | ALL_OPTIONS),

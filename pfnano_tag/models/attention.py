@@ -1,0 +1,166 @@
+"""Attention blocks of the Particle Transformer and its later versions.
+
+Dense layers, norms and residuals work on real tokens only; the scores alone are padded.
+
+Shape suffixes: B jets, T real tokens of all jets, L slots of a jet (padded), Q query rows (tokens, or one class token
+per jet), D width, H heads, E width of a head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pfnano_tag.models.layers import ACTIVATIONS, Tokens
+
+
+@dataclass(frozen=True)
+class Style:
+    """What differs between the versions of the Particle Transformer.
+
+    Parameters
+    ----------
+    rms : bool
+        Root-mean-square norm (arXiv:1910.07467) instead of layer norm.
+    gated : bool
+        SwiGLU feed-forward layers (arXiv:2002.05202).
+    scaled : bool
+        Extra norms and scales of NormFormer (arXiv:2110.09456): behind the attention, inside the feed-forward layers,
+        per head, and on the residual.
+    bias : bool
+        Whether linear layers have one.
+    drop_path : float
+        Probability that a jet skips a residual branch in training (stochastic depth, arXiv:1603.09382).
+    """
+
+    rms: bool = False
+    gated: bool = False
+    scaled: bool = True
+    bias: bool = True
+    drop_path: float = 0.0
+
+    def norm(self, width: int) -> nn.Module:
+        """Return a new norm."""
+        return nn.RMSNorm(width) if self.rms else nn.LayerNorm(width)
+
+
+VERSIONS = {
+    1: Style(),
+    2: Style(gated=True, scaled=False),
+    3: Style(rms=True, gated=True, scaled=False, bias=False, drop_path=0.1),
+}
+"""Versions of the reference implementation, by its numbers."""
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation between them, or a gate."""
+
+    def __init__(self, width: int, hidden: int, dropout: float, activation: str, style: Style) -> None:
+        super().__init__()
+        self.linear_in = nn.Linear(width, hidden, bias=style.bias)
+        self.gate = nn.Linear(width, hidden, bias=style.bias) if style.gated else None
+        self.activation = nn.SiLU() if style.gated else ACTIVATIONS[activation]()
+        self.drop = nn.Dropout(dropout)
+        self.norm = style.norm(hidden) if style.scaled else nn.Identity()
+        self.linear_out = nn.Linear(hidden, width, bias=style.bias)
+
+    def forward(self, x_QD: Tensor) -> Tensor:
+        """Rows (Q, D)."""
+        hidden = self.linear_in(x_QD)
+        hidden = self.activation(hidden) if self.gate is None else self.activation(self.gate(x_QD)) * hidden
+        out: Tensor = self.linear_out(self.norm(self.drop(hidden)))
+        return out
+
+
+class AttentionBlock(nn.Module):
+    """Pre-norm attention and feed-forward layers, each with a residual.
+
+    Parameters
+    ----------
+    width, heads, expansion : int
+        D, H, and the hidden width of the feed-forward layers in units of D.
+    dropout : float
+        Of attention weights, residual branches and hidden units.
+    activation : str
+        relu, gelu or silu, where the style has no gate.
+    style : Style
+        Norms, gates and scales.
+    """
+
+    def __init__(self, width: int, heads: int, expansion: int, dropout: float, activation: str, style: Style) -> None:
+        super().__init__()
+        self.heads, self.dropout, self.drop_path = heads, dropout, style.drop_path
+        self.norm_in = style.norm(width)
+        self.project_in = nn.Linear(width, 3 * width, bias=style.bias)
+        self.project_out = nn.Linear(width, width, bias=style.bias)
+        self.head_scale = nn.Parameter(torch.ones(heads)) if style.scaled else None
+        self.norm_attention = style.norm(width) if style.scaled else nn.Identity()
+        self.drop = nn.Dropout(dropout)
+        self.norm_feed = style.norm(width)
+        self.feed = FeedForward(width, expansion * width, dropout, activation, style)
+        self.residual_scale = nn.Parameter(torch.ones(width)) if style.scaled else None
+
+    def forward(self, x_TD: Tensor, tokens: Tokens, bias: Tensor) -> Tensor:
+        """Self-attention of all tokens.
+
+        Parameters
+        ----------
+        x_TD : Tensor
+            Real tokens.
+        tokens : Tokens
+            Where they go in their jets.
+        bias : Tensor
+            Added to the scores, broadcast to (B, H, L, L).
+        """
+        query, key, value = tokens.padded(self.project_in(self.norm_in(x_TD))).chunk(3, dim=-1)
+        attended = tokens.rows(self._attend(query, key, value, bias))
+        return self._finish(x_TD, attended, tokens.jet_T, len(tokens.mask_BL))
+
+    def of_class(self, class_BD: Tensor, x_TD: Tensor, tokens: Tokens, bias: Tensor) -> Tensor:
+        """Attention of each jet's class token to itself and the jet's tokens (CaiT, arXiv:2103.17239).
+
+        As in the reference, the query is the class token as it is; keys and values are normed.
+
+        Parameters
+        ----------
+        class_BD : Tensor
+            Class tokens.
+        x_TD, tokens, bias
+            As for `forward`; `bias` broadcasts to (B, H, 1, 1 + L).
+        """
+        width = class_BD.shape[1]
+        weight, offset = self.project_in.weight, self.project_in.bias
+        of_query, of_others = (None, None) if offset is None else (offset[:width], offset[width:])
+        query_B1D = F.linear(class_BD, weight[:width], of_query)[:, None]
+        own = F.linear(self.norm_in(class_BD), weight[width:], of_others)[:, None]
+        others = tokens.padded(F.linear(self.norm_in(x_TD), weight[width:], of_others))
+        key, value = torch.cat([own, others], dim=1).chunk(2, dim=-1)
+        attended = self._attend(query_B1D, key, value, bias).squeeze(1)
+        every = torch.arange(len(class_BD), device=class_BD.device)
+        return self._finish(class_BD, attended, every, len(class_BD))
+
+    def _attend(self, query_BLD: Tensor, key_BLD: Tensor, value_BLD: Tensor, bias: Tensor) -> Tensor:
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query_BLD, key_BLD, value_BLD))
+        dropout = self.dropout if self.training else 0.0
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
+        return out.transpose(1, 2).flatten(2)
+
+    def _finish(self, x_QD: Tensor, attended_QD: Tensor, jet_Q: Tensor, jets: int) -> Tensor:
+        """Residuals and feed-forward layers of rows, whose jets are given."""
+        attended: Tensor = self.project_out(attended_QD)
+        if self.head_scale is not None:
+            attended = (attended.unflatten(-1, (self.heads, -1)) * self.head_scale[:, None]).flatten(-2)
+        x = x_QD + self._kept(self.drop(self.norm_attention(attended)), jet_Q, jets)
+        fed = self._kept(self.drop(self.feed(self.norm_feed(x))), jet_Q, jets)
+        return fed + (x if self.residual_scale is None else self.residual_scale * x)
+
+    def _kept(self, branch_QD: Tensor, jet_Q: Tensor, jets: int) -> Tensor:
+        """Drop the branch of some jets as a whole, and scale that of the others up."""
+        if not self.training or self.drop_path == 0:
+            return branch_QD
+        keep = 1 - self.drop_path
+        kept_B = branch_QD.new_empty(jets, 1).bernoulli_(keep) / keep
+        return branch_QD * kept_B.index_select(0, jet_Q)
