@@ -13,6 +13,7 @@ from pfnano_tag.card.base import Section
 from pfnano_tag.card.comparison import Comparison
 from pfnano_tag.card.consistency import contradictions, training_with
 from pfnano_tag.card.datasets import Dataset, Role
+from pfnano_tag.card.dependence import without_effect
 from pfnano_tag.card.evaluation import Evaluation
 from pfnano_tag.card.generate import Generate
 from pfnano_tag.card.hashing import content_hash
@@ -116,6 +117,9 @@ class Card(Section):
     def _consistent(self) -> Card:
         sections = {name: getattr(self, name) for name in type(self).model_fields}
         problems = contradictions(sections, {name: model.training for name, model in self.models.items()})
+        if not problems:  # a key that is wrong may be the one that another needs
+            trainings = {name: (self.training_of(name), model.training) for name, model in self.models.items()}
+            problems = without_effect(self.training, trainings)
         if problems:
             raise Inconsistent(problems)
         return self

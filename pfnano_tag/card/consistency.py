@@ -27,7 +27,12 @@ def contradictions(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[
     list of str
     """
     base = sections.get("training", Training())
-    return [*_same_names(sections), *_wrong_overrides(base, overrides), *_unknown_attacks(sections, overrides)]
+    return [
+        *_same_names(sections),
+        *_wrong_overrides(base, overrides),
+        *_unknown_attacks(sections, overrides),
+        *_unknown_classes(sections, overrides),
+    ]
 
 
 def training_with(base: Training, overrides: Mapping[str, Any]) -> Training:
@@ -119,4 +124,20 @@ def _unknown_attacks(sections: Mapping[str, Any], overrides: Mapping[str, Mappin
         f"{key}: {attack!r} is not in section attacks ({', '.join(known) or 'which is empty'})"
         for key, attack in asked.items()
         if isinstance(attack, str) and attack not in known
+    ]
+
+
+def _unknown_classes(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    if "labels" not in sections:
+        return []
+    asked = {f"models.{name}.training.focal_alpha": keys.get("focal_alpha") for name, keys in overrides.items()}
+    if "training" in sections:
+        asked["training.focal_alpha"] = sections["training"].focal_alpha
+    known = sections["labels"].classes
+    return [
+        f"{key}: {flavour!r} is no flavour class of the study; labels.classes are {', '.join(known)}"
+        for key, factors in asked.items()
+        if isinstance(factors, dict)
+        for flavour in factors
+        if flavour not in known
     ]

@@ -8,6 +8,18 @@ from pydantic import Field
 
 from pfnano_tag.card.base import Section
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Lookahead(Section):
+    """Lookahead around the optimiser (arXiv:1907.08610): slow weights that follow its fast ones."""
+
+    steps: Annotated[int, Field(ge=1)] = 6
+    """Steps of the optimiser between two of the slow weights."""
+
+    alpha: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Part of the way to the fast weights that the slow ones go; the fast ones begin there again."""
+
 
 class Training(Section):
     """Optimiser, schedule, loss, stopping."""
@@ -22,7 +34,7 @@ class Training(Section):
     """Jets that are shuffled at a time; where all jets fit, each epoch is one permutation. At least two batches."""
 
     optimizer: Literal["adamw", "adam", "radam"] = "adamw"
-    """Optimiser of torch."""
+    """Optimiser of torch; Ranger is radam with `lookahead: {}`."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Highest learning rate."""
@@ -30,14 +42,31 @@ class Training(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Decoupled weight decay (adamw), L2 penalty (adam, radam)."""
 
-    schedule: Literal["one_cycle", "cosine", "inverse", "constant"] = "one_cycle"
-    """Learning rate: one cycle; cosine with warm-up; 1/(1+epoch/30); constant."""
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    """Decay of the optimiser's running means of the gradient and of its square, per batch."""
+
+    lookahead: Lookahead | None = None
+    """Slow weights around the optimiser; null: none."""
+
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Exponential moving average of the weights, kept by this factor per batch: the average is what is validated and
+    saved; null: the weights themselves."""
+
+    schedule: Literal["one_cycle", "cosine", "inverse", "constant", "flat_then_decay"] = "one_cycle"
+    """Learning rate: one cycle; cosine with warm-up; 1/(1+epoch/30); constant; constant, then falling linearly to
+    1 % in the last 30 % of the batches."""
 
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
-    """Loss, averaged over a batch as sum(w l)/sum(w)."""
+    """Loss, averaged over a batch as sum(w l)/sum(w); validation has the same."""
+
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of the target that is spread evenly over all classes (cross_entropy)."""
 
     focal_gamma: Annotated[float, Field(ge=0)] = 2.0
     """Exponent of the focal loss."""
+
+    focal_alpha: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Factor of the focal loss per flavour class; 1 for classes that are not named."""
 
     gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest norm of the gradient; null: no clipping."""
@@ -55,4 +84,20 @@ class Training(Section):
     """Also write the metrics of each epoch as TensorBoard event files (extra `[log]`)."""
 
     attack: str | None = None
-    """Name in section `attacks`: every batch is replaced by its attacked image; null: nominal training."""
+    """Name in section `attacks`: batches are replaced by their attacked images; null: nominal training."""
+
+    attack_every: Annotated[int, Field(ge=1)] = 1
+    """Attack the first of so many batches: 1 all of them, 2 every second one."""
+
+    attack_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the jets of an attacked batch that are replaced, drawn anew for each batch."""
+
+    attack_after: Annotated[int, Field(ge=0)] = 0
+    """Epochs of nominal training in front of the first attack."""
+
+    attack_loss: Literal["adversarial", "kl"] = "adversarial"
+    """Loss of an attacked batch. adversarial: that of the attacked jets; kl: that of the nominal jets plus
+    attack_kl_weight x KL(p(x) || p(x')), with p(x) and p(x') the probabilities of a nominal and an attacked jet."""
+
+    attack_kl_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of the divergence between nominal and attacked probabilities (kl)."""

@@ -125,6 +125,26 @@ class Batch:
     def __len__(self) -> int:
         return len(self.jet_BF)
 
+    def select(self, indices: Tensor) -> Batch:
+        """The given jets (int64), in the given order; the padding stays as wide as it is."""
+        groups = {
+            name: GroupBatch(
+                group.x_BNF[indices],
+                group.mask_BN[indices],
+                group.default_BNF[indices],
+                None if group.vectors_BN4 is None else group.vectors_BN4[indices],
+            )
+            for name, group in self.groups.items()
+        }
+        label = None if self.label_B is None else self.label_B[indices]
+        weight = None if self.weight_B is None else self.weight_B[indices]
+        return Batch(self.jet_BF[indices], self.jet_default_BF[indices], groups, label, weight)
+
+    def with_jets(self, indices: Tensor, jets: Batch) -> Batch:
+        """The same batch, in which the given jets (int64) have the input values of `jets`."""
+        x = {name: value.index_copy(0, indices, jets.inputs[name]) for name, value in self.inputs.items()}
+        return self.with_inputs(x.pop("jet"), x)
+
     def pinned(self) -> Batch:
         """The same batch in page-locked memory, from where a GPU takes it without waiting."""
         groups = {

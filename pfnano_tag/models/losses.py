@@ -60,6 +60,15 @@ def focal(
     return weighted_mean(loss_B, weight_B)
 
 
+def divergence(nominal_BK: Tensor, attacked_BK: Tensor) -> Tensor:
+    """Kullback-Leibler divergence KL(p || p') of each jet, with p and p' the softmax of the two logits, (B,).
+
+    The regulariser of TRADES (arXiv:1901.08573, section 3): sum_k p_k (ln p_k - ln p'_k), with gradients to both.
+    """
+    log_p_BK, log_q_BK = F.log_softmax(nominal_BK, dim=1), F.log_softmax(attacked_BK, dim=1)
+    return (log_p_BK.exp() * (log_p_BK - log_q_BK)).sum(1)
+
+
 class CrossEntropy(nn.Module):
     """`cross_entropy` as a module."""
 

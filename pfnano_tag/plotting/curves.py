@@ -113,6 +113,27 @@ def against_strength(
     return drawn
 
 
+def against_rate(curves: Sequence[Curve], ylabel: str, marked: float | None, text: str, right: str = "") -> Figure:
+    """Draw a quantity against the learning rate (logarithmic), with a vertical line at one of the rates.
+
+    The y axis is made for the fall of the last curve: it ends above its first value by half of that.
+    """
+    drawn, axes = figure()
+    for curve in curves:
+        axes.plot(curve.x, curve.y, curve.style, color=curve.colour, label=curve.name, linewidth=1.6)
+    if marked is not None:
+        axes.axvline(marked, color="black", linestyle="--", linewidth=1.2, label=f"suggestion {marked:.2g}")
+    axes.set_xscale("log")
+    last = curves[-1].y
+    low, top = float(np.min(last)), float(last[0])
+    axes.set(
+        xlabel="learning rate", ylabel=ylabel, ylim=(low - 0.3 * (top - low) - 0.05 * low, top + 0.5 * (top - low))
+    )
+    _legend_below(axes, curves, "")
+    label(axes, text, right)
+    return drawn
+
+
 def against_bins(
     edges: Floats,
     curves: Sequence[Curve],

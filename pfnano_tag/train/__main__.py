@@ -6,6 +6,9 @@ the metric training.best. A trained model is refused unless --resume (go on exac
 --select METRIC trains nothing: it ranks the trained models by a metric of their best epochs (auc_BvsL,
 efficiency_BvsL_0.01, validation_loss), or of what evaluate, attack and compare found (evaluation.auc.BvsL,
 attacks.fgsm.0.01.BvsL, comparison.chi2ndf.BvsL), and writes models/selection.json.
+
+--find-rate trains nothing either: it raises the learning rate from batch to batch until the loss explodes, and writes
+models/NAME/learning_rate.json and .png.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     again = options.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on behind the last finished epoch")
     again.add_argument("--overwrite", action="store_true", help="throw a trained model away and start again")
+    again.add_argument("--find-rate", action="store_true", help="test which learning rates the networks bear")
     again.add_argument("--select", metavar="METRIC", help="rank the trained models, best first, and stop")
     add_dry_run(options)
     return options
@@ -40,11 +44,14 @@ def run(card: Card, options: argparse.Namespace) -> int | None:
 
         print(as_table(select(card, options.select, options.model, write=not options.dry_run)))
         return None
-    from pfnano_tag.train.stage import plan
+    from pfnano_tag.train.stage import find_rates, plan
     from pfnano_tag.train.stage import run as train
 
     if options.dry_run:
-        print(plan(card, options.model))
+        print(plan(card, options.model, find_rate=options.find_rate))
+        return None
+    if options.find_rate:
+        find_rates(card, options.model)
         return None
     train(card, options.model, resume=options.resume, overwrite=options.overwrite)
     return None

@@ -9,16 +9,19 @@ import math
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pfnano_tag.card.training import Training
+from pfnano_tag.train.averaging import Lookahead
 
 WARM_UP = 0.05
 """Fraction of the steps in which `cosine` rises linearly."""
 LOWEST = 0.01
-"""Learning rate at the end of `cosine`, as a fraction of the highest."""
+"""Learning rate at the end of `cosine` and `flat_then_decay`, as a fraction of the highest."""
 CYCLE_RISE, CYCLE_START, CYCLE_END = 0.3, 1 / 25, 1 / 25e4
 """One cycle (Smith, Topin, arXiv:1708.07120) with torch's defaults: rising part, first and last learning rate."""
+DECAY_START = 0.7
+"""Fraction of the steps after which `flat_then_decay` falls linearly to `LOWEST`, as the trainings of b-hive do."""
 INVERSE_EPOCHS = 30
 """Epochs after which `inverse` has halved the learning rate (as in the trainings of arXiv:2203.13890)."""
 
@@ -29,16 +32,31 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-def make_optimizer(settings: Training, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Optimiser of the card over the given parameters."""
+Optimizer = torch.optim.Optimizer | Lookahead
+
+
+def make_optimizer(settings: Training, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """Optimiser of the card over the given parameters, with Lookahead around it where the card says so."""
     create = OPTIMIZERS[settings.optimizer]
-    return create(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = create(
+        parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+    )
+    if settings.lookahead is None:
+        return optimizer
+    return Lookahead(optimizer, settings.lookahead.steps, settings.lookahead.alpha)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """Give all parameter groups this learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def bounded_gradient(module: nn.Module, optimizer: Optimizer, loss: Tensor, clip: float | None) -> Tensor:
+    """Gradient of a loss in the parameters, scaled down to the norm `clip` at most; returns its norm before that."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    return nn.utils.clip_grad_norm_(module.parameters(), math.inf if clip is None else clip)
 
 
 def rate_factor(schedule: str, step: int, steps_per_epoch: int, epochs: int) -> float:
@@ -47,7 +65,7 @@ def rate_factor(schedule: str, step: int, steps_per_epoch: int, epochs: int) -> 
     Parameters
     ----------
     schedule : str
-        `constant`, `inverse`, `cosine` or `one_cycle`.
+        `constant`, `inverse`, `cosine`, `one_cycle` or `flat_then_decay`.
     step : int
         Steps done before this one, over all epochs.
     steps_per_epoch, epochs : int
@@ -79,6 +97,11 @@ def _one_cycle(step: int, last: int, epoch: int) -> float:
     return _half_wave(1.0, CYCLE_END, (step - peak) / (last - peak))
 
 
+def _flat_then_decay(step: int, last: int, epoch: int) -> float:
+    fallen = (step / last - DECAY_START) / (1 - DECAY_START)
+    return 1 - (1 - LOWEST) * max(0.0, fallen)
+
+
 def _half_wave(start: float, end: float, way: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * min(way, 1.0)))
 
@@ -88,4 +111,5 @@ SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
     "inverse": _inverse,
     "cosine": _cosine,
     "one_cycle": _one_cycle,
+    "flat_then_decay": _flat_then_decay,
 }

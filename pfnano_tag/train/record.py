@@ -6,6 +6,7 @@ names is the one a resumed training starts behind. Whatever a kill leaves beyond
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from pathlib import Path
@@ -17,9 +18,10 @@ from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.errors import CheckpointError
 from pfnano_tag.evaluate.metrics import Metrics, best_of, grouped, is_known, kind_of
 from pfnano_tag.infer.bookkeeping import checkpoint_path, epochs_of
+from pfnano_tag.train.failure import FAILED_BATCH
 from pfnano_tag.train.tensorboard import EVENTS
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 WRITTEN = (
     "best.json",
     "metrics.jsonl",
@@ -27,6 +29,7 @@ WRITTEN = (
     "optimizer.pt",
     "epoch_*.json",
     "epoch_*.safetensors",
+    FAILED_BATCH,
     EVENTS,
 )
 """Files of a training in its model's folder."""
@@ -47,16 +50,13 @@ def clear(folder: Path) -> None:
         events.rmdir()
 
 
-def save_state(folder: Path, epoch: int, optimizer: torch.optim.Optimizer) -> None:
-    """Write the optimiser's state and the random-number state behind an epoch."""
-    state = {
-        "version": STATE_VERSION,
-        "epoch": epoch,
-        "optimizer": optimizer.state_dict(),
-        "random": torch.get_rng_state(),
-    }
+def save_state(folder: Path, epoch: int, state: dict[str, Any]) -> None:
+    """Write a trainer's state (tensors, numbers, containers of them) and the random-number state behind an epoch."""
+    content = {"version": STATE_VERSION, "epoch": epoch, "random": torch.get_rng_state()} | state
+    buffer = io.BytesIO()  # torch hides the system's error when it writes to a full disk itself
+    torch.save(content, buffer)
     with write_whole(folder / "optimizer.pt") as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_state(folder: Path) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from pfnano_tag.card.folder import bind, model_folder, prepared_path
 from pfnano_tag.errors import CardError, OutputError
 from pfnano_tag.evaluate.metrics import best_of, check_metric, metric_names
 from pfnano_tag.prepare.prepared import Prepared, read_prepared
+from pfnano_tag.train import rate_finder
 from pfnano_tag.train.cache import USED
 from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.memory import MemoryPlan, check_memory, memory_plan
+from pfnano_tag.train.objective import in_words, make_loss
 from pfnano_tag.train.record import clear, is_trained
 from pfnano_tag.train.tensorboard import summary_writer
 from pfnano_tag.train.wrapper import Recipe, Trainer
@@ -46,25 +48,14 @@ def run(card: Card, models: Sequence[str] | None = None, resume: bool = False, o
     Incomplete
         When stopped by SIGTERM; finished epochs are kept.
     """
-    names = _chosen(card, models)
-    prepared = read_prepared(prepared_path(card), card)
-    bind(card)
-    torch.set_num_threads(card.resources.threads)
-    recipes = [recipe_of(card, prepared, name) for name in names]
+    prepared, recipes = _begin(card, models)
     for recipe in recipes:
-        _check(recipe, prepared)
         if is_trained(recipe.folder) and not (resume or overwrite):
             raise OutputError(
                 f"{recipe.folder}: model {recipe.name!r} is trained already; --resume goes on with it, "
                 "--overwrite starts again"
             )
-    memory = _memory(card, prepared, recipes)
-    check_memory(card, prepared, memory)
-    with (
-        Interruption() as interruption,
-        Stream.of_study(card, prepared, memory, lambda: interruption.asked) as stream,
-    ):
-        log.info("%d jets to train on, %d to validate on; cache %s", *stream.jets.values(), memory.cache)
+    with Interruption() as interruption, _jets(card, prepared, recipes, interruption) as stream:
         for recipe in recipes:
             if overwrite:
                 clear(recipe.folder)
@@ -72,6 +63,31 @@ def run(card: Card, models: Sequence[str] | None = None, resume: bool = False, o
             if resume and is_trained(recipe.folder):
                 trainer.restore()
             _train(trainer, interruption)
+
+
+def find_rates(card: Card, models: Sequence[str] | None = None) -> None:
+    """Test which learning rates the networks of the card bear, and suggest one for each.
+
+    Writes `learning_rate.json` and `learning_rate.png` to each model's folder; a trained model is not touched.
+
+    Parameters
+    ----------
+    card, models
+        As for `run`.
+
+    Raises
+    ------
+    UserError
+        When the card, the prepared study or the jets don't allow it.
+    Incomplete
+        When stopped by SIGTERM.
+    """
+    prepared, recipes = _begin(card, models)
+    with Interruption() as interruption, _jets(card, prepared, recipes, interruption) as stream:
+        for recipe in recipes:
+            found = rate_finder.scan(Trainer(recipe, stream), interruption)
+            rate_finder.write(recipe.folder, recipe.name, found)
+            log.info("%s: %s; see %s", recipe.name, found.in_words(), recipe.folder / "learning_rate.png")
 
 
 def recipe_of(card: Card, prepared: Prepared, name: str) -> Recipe:
@@ -101,8 +117,8 @@ def recipe_of(card: Card, prepared: Prepared, name: str) -> Recipe:
     )
 
 
-def plan(card: Card, models: Sequence[str] | None = None) -> str:
-    """What `run` would do, and the memory that it needs."""
+def plan(card: Card, models: Sequence[str] | None = None, find_rate: bool = False) -> str:
+    """What `run` (or `find_rates`) would do, and the memory that it needs."""
     names = _chosen(card, models)
     prepared = read_prepared(prepared_path(card), card)
     lines = [f"jets: {prepared.total('train')} to train on, {prepared.total('validation')} to validate on"]
@@ -111,14 +127,38 @@ def plan(card: Card, models: Sequence[str] | None = None) -> str:
         _check(recipe, prepared)
         module = recipe.network()
         size = sum(parameter.numel() for parameter in module.parameters())
-        attack = "" if recipe.attack is None else f", every batch attacked by {recipe.settings.attack}"
+        attack = f", {in_words(recipe.settings)}" if recipe.attack is not None else ""
         state = " (trained already)" if is_trained(recipe.folder) else ""
+        work = f"{recipe.settings.epochs} epochs in"
+        if find_rate:
+            work, state = f"a test of the learning rate over at most {rate_finder.BATCHES}", ""
         lines.append(
-            f"{name}: {recipe.architecture}, {size} parameters, {recipe.settings.epochs} epochs in batches of "
+            f"{name}: {recipe.architecture}, {size} parameters, {work} batches of "
             f"{recipe.settings.batch_size}{attack} -> {recipe.folder}{state}"
         )
     memory = _memory(card, prepared, [recipe_of(card, prepared, name) for name in names])
     return "\n".join([*lines, f"memory: {memory}, of {card.resources.memory:g} GB allowed"])
+
+
+def _begin(card: Card, models: Sequence[str] | None) -> tuple[Prepared, list[Recipe]]:
+    """Check what can be checked before anything is read."""
+    names = _chosen(card, models)
+    prepared = read_prepared(prepared_path(card), card)
+    bind(card)
+    torch.set_num_threads(card.resources.threads)
+    recipes = [recipe_of(card, prepared, name) for name in names]
+    for recipe in recipes:
+        _check(recipe, prepared)
+    return prepared, recipes
+
+
+def _jets(card: Card, prepared: Prepared, recipes: Sequence[Recipe], interruption: Interruption) -> Stream:
+    """Training and validation jets for all recipes."""
+    memory = _memory(card, prepared, recipes)
+    check_memory(card, prepared, memory)
+    stream = Stream.of_study(card, prepared, memory, lambda: interruption.asked)
+    log.info("%d jets to train on, %d to validate on; cache %s", *stream.jets.values(), memory.cache)
+    return stream
 
 
 def _memory(card: Card, prepared: Prepared, recipes: Sequence[Recipe]) -> MemoryPlan:
@@ -127,8 +167,9 @@ def _memory(card: Card, prepared: Prepared, recipes: Sequence[Recipe]) -> Memory
 
 
 def _check(recipe: Recipe, prepared: Prepared) -> None:
-    """Refuse what would not work before anything is read: arguments, the best epoch's metric, a missing extra."""
+    """Refuse what would not work before anything is read: arguments, classes, the best epoch's metric, extras."""
     recipe.network()
+    make_loss(recipe.settings, recipe.classes)
     classes = [name for name in prepared.classes if prepared.total("validation", name)]
     key = f"training.best (model {recipe.name})"
     check_metric(key, recipe.settings.best, metric_names(recipe.evaluation, classes))

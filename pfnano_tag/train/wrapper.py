@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pfnano_tag.attack.registry import make
 from pfnano_tag.card.attacks import Attack
 from pfnano_tag.card.command import progress
 from pfnano_tag.card.evaluation import Evaluation
@@ -19,14 +18,15 @@ from pfnano_tag.card.training import Training
 from pfnano_tag.errors import CheckpointError, DataError, Incomplete
 from pfnano_tag.evaluate.metrics import Metrics, best_of
 from pfnano_tag.infer.bookkeeping import Tagger, checkpoint_path, feature_counts, load_checkpoint, save_checkpoint
-from pfnano_tag.infer.prediction import Distortion
-from pfnano_tag.models.batch import Batch, call
-from pfnano_tag.models.losses import LOSSES
+from pfnano_tag.models.batch import Batch
 from pfnano_tag.models.registry import build, resolve
 from pfnano_tag.prepare.inputs import InputSpec
+from pfnano_tag.train.averaging import moving_average
 from pfnano_tag.train.dataloader import Stream
+from pfnano_tag.train.failure import cause_of, forget, keep
 from pfnano_tag.train.interruption import Interruption
-from pfnano_tag.train.optimisation import make_optimizer, rate_factor, set_learning_rate
+from pfnano_tag.train.objective import Objective, make_loss
+from pfnano_tag.train.optimisation import bounded_gradient, make_optimizer, rate_factor, set_learning_rate
 from pfnano_tag.train.order import POOL, seed_of
 from pfnano_tag.train.record import load_state, read_metrics, save_state, write_metrics
 from pfnano_tag.train.tensorboard import event_files
@@ -58,7 +58,7 @@ class Recipe:
     settings : Training
         Section `training` with the model's overrides.
     attack : Attack or None
-        Adversarial training: every batch is replaced by its attacked image.
+        Adversarial training: what `settings.attack` names.
     seed : int
         Of the study.
     provenance : dict
@@ -138,7 +138,9 @@ class Trainer:
         self.module = recipe.network()
         settings = recipe.settings
         self.optimizer = make_optimizer(settings, self.module.parameters())
-        self.loss = LOSSES[settings.loss](**({"gamma": settings.focal_gamma} if settings.loss == "focal" else {}))
+        self.average = None if settings.ema_decay is None else moving_average(self.module, settings.ema_decay)
+        self.loss = make_loss(settings, recipe.classes)
+        self.objective = Objective(self.loss, settings, recipe.attack, recipe.inputs, recipe.seed)
         buckets = bool(self.module.wants_buckets)
         self.loader = stream.loader(settings.batch_size, settings.buffer, buckets, recipe.seed)
         self.history: list[Metrics] = []
@@ -149,6 +151,11 @@ class Trainer:
     def epochs_done(self) -> int:
         """Epochs behind us."""
         return len(self.history)
+
+    @property
+    def result(self) -> nn.Module:
+        """The network that is validated and saved: the moving average of the weights where there is one."""
+        return self.module if self.average is None else self.average.module
 
     def restore(self) -> None:
         """Go on behind the last finished epoch: weights, optimiser, random numbers and history of that moment.
@@ -162,7 +169,11 @@ class Trainer:
         state = load_state(folder)
         tagger = load_checkpoint(checkpoint_path(folder, state["epoch"]))
         self.recipe.check(tagger)
-        self.module.load_state_dict(tagger.module.state_dict())
+        if self.average is None:
+            self.module.load_state_dict(tagger.module.state_dict())
+        else:
+            self.module.load_state_dict(state["weights"])
+            self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
         self.history = read_metrics(folder, state["epoch"], self.recipe.settings.best)
@@ -177,11 +188,12 @@ class Trainer:
         Incomplete
             When asked to stop; the finished epochs are on disk.
         DataError
-            When the loss is not finite.
+            When the loss or its gradient is not finite; the batch is kept in the model's folder.
         MissingExtra
             When event files are wanted, but TensorBoard is not installed.
         """
         folder, wanted = self.recipe.folder, self.recipe.settings.tensorboard
+        forget(folder)
         with event_files(folder, wanted, self.history, self.timings) as self._add_events:
             self._epochs(interruption)
 
@@ -199,7 +211,7 @@ class Trainer:
         recipe, settings = self.recipe, self.recipe.settings
         pools = self.stream.validation(POOL * settings.batch_size)
         return validate(
-            self.module,
+            self.result,
             pools,
             recipe.classes,
             self.loss,
@@ -210,14 +222,13 @@ class Trainer:
 
     def _train_epoch(self, epoch: int, interruption: Interruption) -> float:
         """One pass over all training jets; returns the mean loss sum(w l) / sum(w)."""
-        attack = self._attack(epoch)
+        first = (epoch - 1) * len(self.loader)
         self.module.train()
         total, weights = 0.0, 0.0
-        for step, batch in self._batches(epoch):
-            set_learning_rate(self.optimizer, self._learning_rate(step))
-            attacked = batch if attack is None else attack(self.module, batch)
-            loss = self.loss(call(self.module, attacked), batch.label_B, batch.weight_B)
-            self._step(loss, epoch, step, batch)
+        for number, batch in self._batches(epoch):
+            set_learning_rate(self.optimizer, self._learning_rate(first + number))
+            loss = self.objective(self.module, batch, epoch, number)
+            self._step(loss, epoch, number, batch)
             weight = 1.0 if batch.weight_B is None else float(batch.weight_B.sum())
             total, weights = total + weight * float(loss.detach()), weights + weight
             self.running_loss = total / weights if weights else 0.0
@@ -228,33 +239,27 @@ class Trainer:
                 )
         return total / weights if weights else 0.0
 
-    def _step(self, loss: Tensor, epoch: int, step: int, jets: Batch) -> None:
-        """One step of the optimiser, with the gradient's norm bounded."""
+    def _step(self, loss: Tensor, epoch: int, number: int, jets: Batch) -> None:
+        """One step of the optimiser, with the gradient's norm bounded, and of the average."""
         if not torch.isfinite(loss):
-            raise self._diverged("loss", float(loss.detach()), epoch, step, jets)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        clip = self.recipe.settings.gradient_clip
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), float("inf") if clip is None else clip)
+            raise self._diverged("loss", float(loss.detach()), epoch, number, jets)
+        norm = bounded_gradient(self.module, self.optimizer, loss, self.recipe.settings.gradient_clip)
         if not torch.isfinite(norm):
-            raise self._diverged("gradient", float(norm), epoch, step, jets)
+            raise self._diverged("gradient", float(norm), epoch, number, jets)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.module)
 
-    def _diverged(self, what: str, value: float, epoch: int, step: int, jets: Batch) -> DataError:
-        batch = step - (epoch - 1) * len(self.loader) + 1
-        finite = all(bool(values.isfinite().all()) for values in jets.inputs.values())
-        cause = (
-            f"the learning rate ({self.recipe.settings.learning_rate}) may be too high: lower training.learning_rate"
-            if finite
-            else "its inputs are not all finite: run `prepare` again and look at its table of features"
-        )
+    def _diverged(self, what: str, value: float, epoch: int, number: int, jets: Batch) -> DataError:
+        recipe = self.recipe
+        where = f"{what} {value} in epoch {epoch}, batch {number + 1} of {len(self.loader)}"
+        kept = keep(recipe.folder, jets, {"model": recipe.name, "problem": where})
         return DataError(
-            f"model {self.recipe.name}: {what} {value} in epoch {epoch}, batch {batch} of {len(self.loader)}; "
-            f"{cause}; {self.epochs_done} finished epochs are kept"
+            f"model {recipe.name}: {where}; {cause_of(jets, recipe.settings.learning_rate)}; {kept}; "
+            f"{self.epochs_done} finished epochs are kept"
         )
 
     def _batches(self, epoch: int) -> Iterator[tuple[int, Batch]]:
-        first = (epoch - 1) * len(self.loader)
         bar = progress(
             self.loader.epoch(epoch),
             total=self.loader.jets,
@@ -264,23 +269,24 @@ class Trainer:
             size=len,
             note=lambda: f"loss {self.running_loss:.4f}",
         )
-        return enumerate(bar, first)
+        return enumerate(bar)
 
     def _learning_rate(self, step: int) -> float:
         settings = self.recipe.settings
         return settings.learning_rate * rate_factor(settings.schedule, step, len(self.loader), settings.epochs)
-
-    def _attack(self, epoch: int) -> Distortion | None:
-        if self.recipe.attack is None:
-            return None
-        seed = seed_of(self.recipe.seed, "attack", epoch)
-        return make(self.recipe.attack, self.recipe.inputs, seed=seed, loss=self.loss)
 
     def _impatient(self) -> bool:
         patience = self.recipe.settings.patience
         if patience is None or not self.history:
             return False
         return self.epochs_done - best_of(self.history, self.recipe.settings.best)["epoch"] >= patience
+
+    def _state(self) -> dict[str, Any]:
+        """What a resumed training needs beside the checkpoint."""
+        state: dict[str, Any] = {"optimizer": self.optimizer.state_dict()}
+        if self.average is not None:
+            state |= {"weights": self.module.state_dict(), "average": self.average.state_dict()}
+        return state
 
     def _record(self, metrics: Metrics, timing: Metrics) -> None:
         """Checkpoint, state to resume from, metrics: in this order (see `record`)."""
@@ -291,14 +297,14 @@ class Trainer:
             recipe.folder,
             recipe.name,
             metrics["epoch"],
-            self.module,
+            self.result,
             recipe.inputs,
             recipe.classes,
             recipe.architecture,
             recipe.arguments,
             recipe.provenance | recipe.description() | {"metrics": metrics},
         )
-        save_state(recipe.folder, metrics["epoch"], self.optimizer)
+        save_state(recipe.folder, metrics["epoch"], self._state())
         write_metrics(recipe.folder, self.history, recipe.settings.best)
         write_timings(recipe.folder, self.timings)
         self._add_events(metrics, timing)

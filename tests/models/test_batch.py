@@ -31,6 +31,22 @@ def test_collate_equals_a_loop_over_jets():
             assert padded.default_BNF[row, size:].all()
 
 
+def test_some_jets_of_a_batch_and_back():
+    flat = random_jets(30, seed=1)
+    batch = collate(flat, torch.arange(30), torch.arange(30), torch.rand(30))
+    chosen = torch.tensor([4, 17, 29])
+    some = batch.select(chosen)
+    assert torch.equal(some.label_B, chosen)
+    assert torch.equal(some.weight_B, batch.weight_B[chosen])
+    assert torch.equal(some.groups["sv"].vectors_BN4, batch.groups["sv"].vectors_BN4[chosen])
+    other = some.with_inputs(some.jet_BF + 1, {name: group.x_BNF - 1 for name, group in some.groups.items()})
+    mixed = batch.with_jets(chosen, other)
+    for name, x in mixed.inputs.items():
+        for jet in range(30):
+            moved = 0.0 if jet not in chosen.tolist() else 1.0 if name == "jet" else -1.0
+            assert torch.equal(x[jet], batch.inputs[name][jet] + moved)
+
+
 def test_collate_of_jets_without_any_constituents():
     flat = random_jets(5).select(torch.tensor([0, 0]))
     batch = collate(flat, torch.tensor([1, 0]))

@@ -40,6 +40,13 @@ def test_cosine_warms_up_and_ends_low():
     assert found[-1] == pytest.approx(0.01, abs=1e-9)
 
 
+def test_flat_then_decay_is_that_of_b_hive():
+    """101 steps: 1 up to step 70, then a line to 0.01 at step 100."""
+    found = factors("flat_then_decay", steps=101, epochs=1)
+    assert found[:71] == pytest.approx([1.0] * 71, abs=1e-12)
+    assert found[70:] == pytest.approx([1 - 0.99 * i / 30 for i in range(31)], abs=1e-12)
+
+
 @pytest.mark.parametrize("schedule", sorted(SCHEDULES))
 @pytest.mark.parametrize(("steps", "epochs"), [(1, 1), (1, 3), (2, 1), (3, 2)])
 def test_short_trainings_have_a_learning_rate(schedule, steps, epochs):
@@ -51,6 +58,9 @@ def test_card_and_registries_name_the_same():
     assert set(fields["optimizer"].annotation.__args__) == set(OPTIMIZERS)
     assert set(fields["schedule"].annotation.__args__) == set(SCHEDULES)
     for name in OPTIMIZERS:
-        settings = Training(optimizer=name, learning_rate=0.3, weight_decay=0.2)
-        group = make_optimizer(settings, [torch.nn.Parameter(torch.zeros(1))]).param_groups[0]
-        assert (group["lr"], group["weight_decay"]) == (0.3, 0.2)
+        for lookahead in (None, {}):
+            settings = Training(
+                optimizer=name, learning_rate=0.3, weight_decay=0.2, betas=(0.8, 0.95), lookahead=lookahead
+            )
+            group = make_optimizer(settings, [torch.nn.Parameter(torch.zeros(1))]).param_groups[0]
+            assert (group["lr"], group["weight_decay"], group["betas"]) == (0.3, 0.2, (0.8, 0.95))

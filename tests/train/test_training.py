@@ -75,13 +75,33 @@ class StopAfter(Interruption):
         return self.left < 0
 
 
+PGD = Attack(kind="pgd", epsilon=0.1, steps=2)
+PARTLY = {"attack_every": 2, "attack_fraction": 0.4}
+ALL_OPTIONS = {
+    "optimizer": "radam",
+    "betas": (0.95, 0.999),
+    "lookahead": {"steps": 3},  # four batches in an epoch: the slow weights don't move at its end
+    "ema_decay": 0.7,
+    "schedule": "flat_then_decay",
+    "label_smoothing": 0.1,
+} | PARTLY
+
+
 @pytest.mark.parametrize(
-    ("architecture", "attack"),
-    [*((name, None) for name in sorted(ARGUMENTS)), ("deepsets", Attack(kind="pgd", epsilon=0.1, steps=2))],
+    ("architecture", "attack", "settings"),
+    [
+        *((name, None, {}) for name in sorted(ARGUMENTS)),
+        ("deepsets", PGD, {}),
+        ("deepsets", None, {"lookahead": {"steps": 3}}),
+        ("deepjet", None, {"ema_decay": 0.9}),  # has running statistics
+        ("deepsets", PGD, {"attack_after": 2, "loss": "focal", "focal_alpha": {"b": 2.0}} | PARTLY),
+        ("deepsets", Attack(kind="noise"), {"attack_after": 1, "attack_loss": "kl"} | PARTLY),
+        ("particle_transformer", PGD, {"attack_loss": "kl", "attack_kl_weight": 2.0} | ALL_OPTIONS),
+    ],
 )
-def test_two_and_two_epochs_are_four_bit_for_bit(tmp_path, jets, architecture, attack):
+def test_two_and_two_epochs_are_four_bit_for_bit(tmp_path, jets, architecture, attack, settings):
     """The second training is stopped in the middle of its third epoch, and goes on."""
-    whole, parts = recipe(tmp_path / "whole", architecture, attack), recipe(tmp_path / "parts", architecture, attack)
+    whole, parts = (recipe(tmp_path / name, architecture, attack, **settings) for name in ("whole", "parts"))
     train(whole, jets)
     with pytest.raises(Incomplete, match="stopped in epoch 3; 2 finished epochs are kept"):
         train(parts, jets, interruption=StopAfter(2 * 4 + 1))
@@ -165,7 +185,7 @@ def test_loss_that_is_not_finite_stops_with_epoch_and_batch(tmp_path, jets):
     batch = next(i for i, b in enumerate(loader.epoch(1), 1) if b.weight_B.isnan().any())
     with pytest.raises(DataError, match=rf"loss nan in epoch 1, batch {batch} of 4"):
         train(recipe(tmp_path / "weight"), (broken, jets[1]))
-    assert not (tmp_path / "weight").exists()
+    assert [path.name for path in (tmp_path / "weight").iterdir()] == ["failed_batch.safetensors"]
     with pytest.raises(DataError, match="lower training.learning_rate"):
         train(recipe(tmp_path / "rate", learning_rate=1e30, gradient_clip=None, schedule="constant"), jets)
     spoiled = labelled_jets(60)

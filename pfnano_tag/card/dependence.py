@@ -1,0 +1,92 @@
+"""Keys of section `training` that have an effect only beside another key: what would be ignored is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pfnano_tag.card.training import Training
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What some keys need in order to have an effect.
+
+    Parameters
+    ----------
+    keys : tuple of str
+        Keys of section `training`.
+    holds : callable
+        Whether a training uses the keys.
+    words : str
+        The condition as a card states it.
+    """
+
+    keys: tuple[str, ...]
+    holds: Callable[[Training], bool]
+    words: str
+
+
+CONDITIONS = (
+    Condition(("label_smoothing",), lambda settings: settings.loss == "cross_entropy", "loss: cross_entropy"),
+    Condition(("focal_gamma", "focal_alpha"), lambda settings: settings.loss == "focal", "loss: focal"),
+    Condition(
+        ("attack_every", "attack_fraction", "attack_after", "attack_loss"),
+        lambda settings: settings.attack is not None,
+        "an attack",
+    ),
+    Condition(
+        ("attack_kl_weight",),
+        lambda settings: settings.attack is not None and settings.attack_loss == "kl",
+        "an attack and attack_loss: kl",
+    ),
+)
+
+
+def without_effect(base: Training, models: Mapping[str, tuple[Training, Mapping[str, Any]]]) -> list[str]:
+    """Return the keys that differ from their default and that nothing uses, one line per problem.
+
+    A key of the card's section counts as used when one network takes it from there and uses it:
+    `training.attack_every` may serve the networks that have an attack, beside others that have none.
+
+    Parameters
+    ----------
+    base : Training
+        Section `training` of the card.
+    models : mapping
+        Per network the resolved section, and which keys are the network's own.
+    """
+    problems = []
+    for key, condition in _chosen(base):
+        takers = [settings for settings, own in models.values() if key not in own] if models else [base]
+        if takers and not any(condition.holds(settings) for settings in takers):
+            problems.append(_line("training", base, key, condition))
+    for name, (settings, own) in models.items():
+        where = f"models.{name}.training"
+        problems += [
+            _line(where, settings, key, condition)
+            for key, condition in _chosen(settings)
+            if key in own and not condition.holds(settings)
+        ]
+    late = {f"models.{name}.training": settings for name, (settings, _) in models.items()} or {"training": base}
+    problems += [
+        f"{where}.attack_after: after {settings.attack_after} epochs none of {settings.epochs} is left to attack"
+        for where, settings in late.items()
+        if settings.attack is not None and settings.attack_after >= settings.epochs
+    ]
+    return problems
+
+
+def _chosen(settings: Training) -> Iterator[tuple[str, Condition]]:
+    """Yield the dependent keys that don't have their default."""
+    for condition in CONDITIONS:
+        for key in condition.keys:
+            default = Training.model_fields[key].get_default(call_default_factory=True)
+            if getattr(settings, key) != default:
+                yield key, condition
+
+
+def _line(where: str, settings: Training, key: str, condition: Condition) -> str:
+    found = getattr(settings, key)
+    return f"{where}.{key}: {found!r} has no effect without {condition.words}; add that, or take the key out"

@@ -1,0 +1,134 @@
+"""What a training minimises: the loss of the card, on nominal jets, attacked jets, or both.
+
+Recipes of adversarial training: every batch replaced by its attacked image (Stein et al., arXiv:2203.13890; the
+framework paper, arXiv:2306.17846), every second or third batch, only after some epochs (the trainings of the CMS
+taggers), or the nominal loss and the divergence between nominal and attacked probabilities (TRADES, Zhang et al.,
+arXiv:1901.08573).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pfnano_tag.attack.registry import make
+from pfnano_tag.card.attacks import Attack
+from pfnano_tag.card.training import Training
+from pfnano_tag.errors import CardError
+from pfnano_tag.models.batch import Batch, call
+from pfnano_tag.models.losses import LOSSES, divergence, weighted_mean
+from pfnano_tag.prepare.inputs import InputSpec
+from pfnano_tag.train.order import seed_of
+
+
+def make_loss(settings: Training, classes: tuple[str, ...]) -> nn.Module:
+    """Loss of the card, as a module of (logits, labels, weights).
+
+    Parameters
+    ----------
+    settings : Training
+        Section `training`.
+    classes : tuple of str
+        Flavour classes in the order of the outputs.
+
+    Raises
+    ------
+    CardError
+        When `focal_alpha` names a class that the prepared study lacks.
+    """
+    if settings.loss == "cross_entropy":
+        return LOSSES["cross_entropy"](smoothing=settings.label_smoothing)
+    unknown = [flavour for flavour in settings.focal_alpha if flavour not in classes]
+    if unknown:
+        raise CardError(
+            f"training.focal_alpha: {', '.join(unknown)} is no flavour class of the prepared study, "
+            f"which has {', '.join(classes)}"
+        )
+    alpha = tuple(settings.focal_alpha.get(flavour, 1.0) for flavour in classes) if settings.focal_alpha else None
+    return LOSSES["focal"](gamma=settings.focal_gamma, alpha=alpha)
+
+
+class Objective:
+    """Loss of a training batch.
+
+    Which batches and which of their jets are attacked is a pure function of the seed, the epoch and the batch's
+    number, so that a resumed training attacks the same ones. The attack sees the network as it is at that batch, in
+    evaluation mode, and raises the loss of the card without weights; then the network is in training mode again.
+
+    Parameters
+    ----------
+    loss : nn.Module
+        From `make_loss`.
+    settings : Training
+        Section `training`.
+    attack : Attack or None
+        None: the nominal loss, always.
+    inputs : InputSpec
+        Inputs of the network.
+    seed : int
+        Of the study.
+    """
+
+    def __init__(
+        self, loss: nn.Module, settings: Training, attack: Attack | None, inputs: InputSpec, seed: int
+    ) -> None:
+        self.loss, self._settings, self._attack, self._inputs, self._seed = loss, settings, attack, inputs, seed
+
+    def __call__(self, module: nn.Module, batch: Batch, epoch: int, number: int) -> Tensor:
+        """Weighted mean loss of a batch, a scalar with gradients.
+
+        Parameters
+        ----------
+        module : nn.Module
+            Network in training mode.
+        batch : Batch
+            Nominal jets with labels.
+        epoch : int
+            From 1.
+        number : int
+            Of the batch in its epoch, from 0.
+        """
+        if self._attack is None or not is_attacked(self._settings, epoch, number):
+            return self._loss_of(call(module, batch), batch)
+        chosen_A = self._chosen(len(batch), epoch, number)
+        nominal = batch if len(chosen_A) == len(batch) else batch.select(chosen_A)
+        distort = make(self._attack, self._inputs, seed=seed_of(self._seed, "attack", epoch), loss=self.loss)
+        attacked = distort(module, nominal) if len(nominal) else nominal
+        if self._settings.attack_loss == "adversarial":
+            seen = attacked if nominal is batch else batch.with_jets(chosen_A, attacked)
+            return self._loss_of(call(module, seen), batch)
+        logits_BK = call(module, batch)
+        if not len(nominal):
+            return self._loss_of(logits_BK, batch)
+        divergence_A = divergence(logits_BK[chosen_A], call(module, attacked))
+        divergence_B = logits_BK.new_zeros(len(batch)).index_copy(0, chosen_A, divergence_A)
+        regulariser = weighted_mean(divergence_B, batch.weight_B)
+        return self._loss_of(logits_BK, batch) + self._settings.attack_kl_weight * regulariser
+
+    def _loss_of(self, logits_BK: Tensor, batch: Batch) -> Tensor:
+        loss: Tensor = self.loss(logits_BK, batch.label_B, batch.weight_B)
+        return loss
+
+    def _chosen(self, count: int, epoch: int, number: int) -> Tensor:
+        """Jets of a batch that are attacked, rising."""
+        share = self._settings.attack_fraction
+        if share == 1:
+            return torch.arange(count)
+        generator = torch.Generator().manual_seed(seed_of(self._seed, "attacked jets", epoch, number))
+        return torch.randperm(count, generator=generator)[: round(share * count)].sort().values
+
+
+def is_attacked(settings: Training, epoch: int, number: int) -> bool:
+    """Whether a training with an attack attacks this batch (epochs count from 1, their batches from 0)."""
+    return epoch > settings.attack_after and number % settings.attack_every == 0
+
+
+def in_words(settings: Training) -> str:
+    """What a training attacks; empty without an attack."""
+    if settings.attack is None:
+        return ""
+    every = "every batch" if settings.attack_every == 1 else f"one batch in {settings.attack_every}"
+    share = "" if settings.attack_fraction == 1 else f"{settings.attack_fraction:.0%} of the jets of "
+    after = f" after epoch {settings.attack_after}" if settings.attack_after else ""
+    loss = "" if settings.attack_loss == "adversarial" else f", loss with {settings.attack_kl_weight:g} x KL"
+    return f"{share}{every} attacked by {settings.attack}{after}{loss}"
