@@ -7,19 +7,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from benchmarks.measuring import Stopwatch, options_of_side, peak_memory
 from benchmarks.sides.weaver_names import name_in_weaver
+from pfnano_tag.card.training import Training
 from pfnano_tag.infer.prediction import inference_batches
 from pfnano_tag.models.batch import FlatInputs, GroupInputs, call, collate
+from pfnano_tag.models.losses import CrossEntropy
 from pfnano_tag.models.particle_transformer import ParticleTransformer, ParticleTransformerConfig
 from pfnano_tag.nano.features import read_jets
 from pfnano_tag.nano.reader import PFNanoFile
+from pfnano_tag.prepare.inputs import InputSpec
+from pfnano_tag.train.objective import Objective
 from pfnano_tag.train.order import batches_of
 
 GROUPS = ("charged", "neutral", "sv")
 CAPS = {"charged": 25, "neutral": 25, "sv": 5}
+NO_INPUTS = InputSpec("", {}, {}, 0.0)
 EMBEDDINGS = {"charged": "embed"}
 
 
@@ -100,6 +104,7 @@ def train(options: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(1)
     module, (flat, label, order) = network(options).train(), jets_of(options)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4)
+    objective = Objective(CrossEntropy(), Training(), None, NO_INPUTS, 1)
     lengths = flat.lengths.numpy()
     generator = torch.Generator().manual_seed(1)
     batches = list(batches_of(order.numpy(), options["batch"], lambda jets: lengths[jets], generator))
@@ -108,9 +113,7 @@ def train(options: dict[str, Any]) -> dict[str, Any]:
     with Stopwatch() as watch:
         for indices in batches:
             batch = collate(flat, torch.from_numpy(indices), label)
-            loss = functional.cross_entropy(call(module, batch), batch.label_B)
-            optimizer.zero_grad()
-            loss.backward()
+            objective.gradient(module, batch, 1, 0)
             optimizer.step()
     return {**watch.seconds, "jets": len(label), "memory": peak_memory() - before}
 

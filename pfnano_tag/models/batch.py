@@ -140,6 +140,35 @@ class Batch:
         weight = None if self.weight_B is None else self.weight_B[indices]
         return Batch(self.jet_BF[indices], self.jet_default_BF[indices], groups, label, weight)
 
+    def parts(self, constituents: int) -> list[Batch]:
+        """Cut into neighbouring jets with about so many constituents together, each part padded to its longest jet.
+
+        Parameters
+        ----------
+        constituents : int
+            Of all groups; one jet's more at most.
+        """
+        if not self.groups or not len(self):
+            return [self]
+        behind_B = torch.stack([group.mask_BN.sum(1) for group in self.groups.values()]).sum(0).cumsum(0)
+        part_B = (behind_B - 1).clamp(min=0).div(constituents, rounding_mode="floor")
+        sizes = part_B.unique_consecutive(return_counts=True)[1].tolist()
+        if len(sizes) == 1:
+            return [self]
+        every = torch.arange(len(self)).split(sizes)
+        return [self.select(indices).trimmed() for indices in every]
+
+    def trimmed(self) -> Batch:
+        """The same jets, each group padded to its longest jet."""
+        groups = {}
+        for name, group in self.groups.items():
+            longest = int(group.mask_BN.sum(1).max()) if len(self) else 0
+            vectors = None if group.vectors_BN4 is None else group.vectors_BN4[:, :longest]
+            groups[name] = GroupBatch(
+                group.x_BNF[:, :longest], group.mask_BN[:, :longest], group.default_BNF[:, :longest], vectors
+            )
+        return replace(self, groups=groups)
+
     def with_jets(self, indices: Tensor, jets: Batch) -> Batch:
         """The same batch, in which the given jets (int64) have the input values of `jets`."""
         x = {name: value.index_copy(0, indices, jets.inputs[name]) for name, value in self.inputs.items()}

@@ -19,6 +19,7 @@ from pfnano_tag.card.card import Card
 from pfnano_tag.card.jets import Jets
 from pfnano_tag.errors import BadChunk, FileError, MissingBranch
 from pfnano_tag.nano import sources
+from pfnano_tag.nano.branch_types import wrong_type
 from pfnano_tag.nano.columns import Jagged
 from pfnano_tag.nano.containers import Container
 from pfnano_tag.nano.layouts import (
@@ -38,19 +39,6 @@ from pfnano_tag.nano.schema import declare, own_features
 from pfnano_tag.nano.sources import RootFile
 
 EVENTS = "Events"
-ONE_PER_EVENT = ("run", "luminosityBlock", "event", "genWeight", "PV_npvs")
-"""Branches that are no lists."""
-IDENTITY = ("run", "luminosityBlock", "event")
-"""Branches that identify an event; in single precision different events would become one."""
-WHOLE = (
-    *("Jet_FlavSplit", "Jet_hadronFlavour", "Jet_nBHadrons", "Jet_nCHadrons", "GenPart_status"),
-    *("Jet_partonFlavour", "Jet_genJetIdx", "GenPart_pdgId", "GenPart_genPartIdxMother"),
-)
-"""Branches of truth, which hold whole numbers."""
-SIGNED = WHOLE[5:]
-"""Those in which negative numbers mean something: an unsigned type makes large ones of them."""
-REAL = ("_pt", "_eta", "_phi", "_mass")
-"""Ends of the names of branches that hold real numbers, whatever else differs between productions."""
 TREES = ("TTree", "ROOT::RNTuple")
 """Classes of what holds entries."""
 
@@ -356,23 +344,11 @@ class Chunk:
             return self._made[name]
         column = self._stored[branch.stored[0]]
         listed = f"n{name.partition('_')[0]}" in self.branches and not name.startswith("n")
-        if isinstance(column, Jagged) != listed and (listed or name in ONE_PER_EVENT):
-            found = "lists" if isinstance(column, Jagged) else "one value per event"
-            expected = "lists" if listed else "one value per event"
-            raise self.bad(f"{branch.stored[0]} holds {found}, expected {expected}")
-        if isinstance(column, Jagged):
-            if name.endswith(REAL) and column.values.dtype.kind != "f":
-                raise self.bad(f"{branch.stored[0]} holds {column.values.dtype}, expected real numbers")
-            if name in WHOLE and column.values.dtype.kind not in "iu":
-                raise self.bad(f"{branch.stored[0]} holds {column.values.dtype}, expected whole numbers")
-            if name in SIGNED and column.values.dtype.kind == "u":
-                raise self.bad(f"{branch.stored[0]} holds {column.values.dtype}, expected signed numbers")
-            if listed or ("_" in name and not self.file.is_jet_tree):
-                column = self._stored[branch.stored[0]] = self._in_collection(name, column)
-        elif name in ONE_PER_EVENT and column.ndim != 1:
-            raise self.bad(f"{branch.stored[0]} holds {column.shape[1]} values per event, expected one")
-        elif name in IDENTITY and column.dtype.kind not in "iu" and column.dtype != np.float64:
-            raise self.bad(f"{branch.stored[0]} holds {column.dtype}, expected integers: it identifies the events")
+        reason = wrong_type(name, column, listed)
+        if reason:
+            raise self.bad(f"{branch.stored[0]} holds {reason}")
+        if isinstance(column, Jagged) and (listed or ("_" in name and not self.file.is_jet_tree)):
+            column = self._stored[branch.stored[0]] = self._in_collection(name, column)
         return column
 
     def _in_collection(self, name: str, column: Jagged) -> Jagged:

@@ -74,8 +74,28 @@ class Objective:
     ) -> None:
         self.loss, self._settings, self._attack, self._inputs, self._seed = loss, settings, attack, inputs, seed
 
-    def __call__(self, module: nn.Module, batch: Batch, epoch: int, number: int) -> Tensor:
-        """Weighted mean loss of a batch, a scalar with gradients.
+    def gradient(self, module: nn.Module, batch: Batch, epoch: int, number: int) -> Tensor:
+        """Set the gradients of all parameters to those of a batch's loss, and return the loss.
+
+        A network of sequences takes the batch in parts (`training.constituents_at_once`), whose gradients add up.
+
+        Parameters
+        ----------
+        module, batch, epoch, number
+            As for `__call__`.
+        """
+        module.zero_grad(set_to_none=True)
+        limit = self._settings.constituents_at_once if module.wants_buckets else None
+        parts = [batch] if limit is None else batch.parts(limit)
+        total = torch.zeros(())
+        for place, part in enumerate(parts):
+            loss = self(module, part, epoch, number, place) * share_of(part, batch)
+            loss.backward()
+            total = total + loss.detach()
+        return total
+
+    def __call__(self, module: nn.Module, batch: Batch, epoch: int, number: int, part: int = 0) -> Tensor:
+        """Weighted mean loss of a batch or a part of it, a scalar with gradients.
 
         Parameters
         ----------
@@ -87,10 +107,12 @@ class Objective:
             From 1.
         number : int
             Of the batch in its epoch, from 0.
+        part : int
+            Of the batch, from 0.
         """
         if self._attack is None or not is_attacked(self._settings, epoch, number):
             return self._loss_of(call(module, batch), batch)
-        chosen_A = self._chosen(len(batch), epoch, number)
+        chosen_A = self._chosen(len(batch), epoch, number, part)
         nominal = batch if len(chosen_A) == len(batch) else batch.select(chosen_A)
         distort = make(self._attack, self._inputs, seed=seed_of(self._seed, "attack", epoch), loss=self.loss)
         attacked = distort(module, nominal) if len(nominal) else nominal
@@ -109,13 +131,23 @@ class Objective:
         loss: Tensor = self.loss(logits_BK, batch.label_B, batch.weight_B)
         return loss
 
-    def _chosen(self, count: int, epoch: int, number: int) -> Tensor:
+    def _chosen(self, count: int, epoch: int, number: int, part: int = 0) -> Tensor:
         """Jets of a batch that are attacked, rising."""
         share = self._settings.attack_fraction
         if share == 1:
             return torch.arange(count)
-        generator = torch.Generator().manual_seed(seed_of(self._seed, "attacked jets", epoch, number))
+        generator = torch.Generator().manual_seed(seed_of(self._seed, "attacked jets", epoch, number, part))
         return torch.randperm(count, generator=generator)[: round(share * count)].sort().values
+
+
+def share_of(part: Batch, batch: Batch) -> float:
+    """Share of a part in the weighted mean over its batch; of the jets where there are no weights."""
+    if part is batch:
+        return 1.0
+    if part.weight_B is None or batch.weight_B is None:
+        return len(part) / len(batch)
+    total = float(batch.weight_B.sum())
+    return float(part.weight_B.sum()) / total if total > 0 else 0.0
 
 
 def is_attacked(settings: Training, epoch: int, number: int) -> bool:

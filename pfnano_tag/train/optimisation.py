@@ -52,10 +52,8 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def bounded_gradient(module: nn.Module, optimizer: Optimizer, loss: Tensor, clip: float | None) -> Tensor:
-    """Gradient of a loss in the parameters, scaled down to the norm `clip` at most; returns its norm before that."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+def bound_gradient(module: nn.Module, clip: float | None) -> Tensor:
+    """Scale the gradient in the parameters down to the norm `clip` at most; returns its norm before that."""
     return nn.utils.clip_grad_norm_(module.parameters(), math.inf if clip is None else clip)
 
 

@@ -18,7 +18,7 @@ from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import DataError, Incomplete
 from pfnano_tag.models.batch import Batch
 from pfnano_tag.train.interruption import Interruption
-from pfnano_tag.train.optimisation import bounded_gradient, set_learning_rate
+from pfnano_tag.train.optimisation import bound_gradient, set_learning_rate
 from pfnano_tag.train.wrapper import Trainer
 
 BATCHES = 140
@@ -99,8 +99,7 @@ def scan(trainer: Trainer, interruption: Interruption) -> RateScan:
         islice(_batches(trainer), BATCHES), total=BATCHES, description=f"{name} learning rate", unit="batches"
     )
     for place, (epoch, number, batch) in enumerate(batches):
-        loss = trainer.objective(trainer.module, batch, epoch, number)
-        value = float(loss.detach())
+        value = float(trainer.objective.gradient(trainer.module, batch, epoch, number))
         if not np.isfinite(value):
             break
         found.rates.append(rate_of(place))
@@ -108,7 +107,7 @@ def scan(trainer: Trainer, interruption: Interruption) -> RateScan:
         if found.smoothed[-1] > EXPLODED * min(found.smoothed):
             break
         set_learning_rate(trainer.optimizer, found.rates[-1])
-        norm = bounded_gradient(trainer.module, trainer.optimizer, loss, clip)
+        norm = bound_gradient(trainer.module, clip)
         if not bool(norm.isfinite()):
             break
         trainer.optimizer.step()

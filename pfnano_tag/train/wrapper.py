@@ -26,7 +26,7 @@ from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.failure import cause_of, forget, keep
 from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.objective import Objective, make_loss
-from pfnano_tag.train.optimisation import bounded_gradient, make_optimizer, rate_factor, set_learning_rate
+from pfnano_tag.train.optimisation import bound_gradient, make_optimizer, rate_factor, set_learning_rate
 from pfnano_tag.train.order import POOL, seed_of
 from pfnano_tag.train.record import load_state, read_metrics, save_state, write_metrics
 from pfnano_tag.train.tensorboard import event_files
@@ -227,10 +227,10 @@ class Trainer:
         total, weights = 0.0, 0.0
         for number, batch in self._batches(epoch):
             set_learning_rate(self.optimizer, self._learning_rate(first + number))
-            loss = self.objective(self.module, batch, epoch, number)
+            loss = self.objective.gradient(self.module, batch, epoch, number)
             self._step(loss, epoch, number, batch)
             weight = 1.0 if batch.weight_B is None else float(batch.weight_B.sum())
-            total, weights = total + weight * float(loss.detach()), weights + weight
+            total, weights = total + weight * float(loss), weights + weight
             self.running_loss = total / weights if weights else 0.0
             if interruption.asked:
                 raise Incomplete(
@@ -242,8 +242,8 @@ class Trainer:
     def _step(self, loss: Tensor, epoch: int, number: int, jets: Batch) -> None:
         """One step of the optimiser, with the gradient's norm bounded, and of the average."""
         if not torch.isfinite(loss):
-            raise self._diverged("loss", float(loss.detach()), epoch, number, jets)
-        norm = bounded_gradient(self.module, self.optimizer, loss, self.recipe.settings.gradient_clip)
+            raise self._diverged("loss", float(loss), epoch, number, jets)
+        norm = bound_gradient(self.module, self.recipe.settings.gradient_clip)
         if not torch.isfinite(norm):
             raise self._diverged("gradient", float(norm), epoch, number, jets)
         self.optimizer.step()
