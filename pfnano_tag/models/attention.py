@@ -155,7 +155,7 @@ class AttentionBlock(nn.Module):
             attended = (attended.unflatten(-1, (self.heads, -1)) * self.head_scale[:, None]).flatten(-2)
         x = x_QD + self._kept(self.drop(self.norm_attention(attended)), jet_Q, jets)
         fed = self._kept(self.drop(self.feed(self.norm_feed(x))), jet_Q, jets)
-        return fed + (x if self.residual_scale is None else self.residual_scale * x)
+        return fed + x if self.residual_scale is None else torch.addcmul(fed, self.residual_scale, x)
 
     def _kept(self, branch_QD: Tensor, jet_Q: Tensor, jets: int) -> Tensor:
         """Drop the branch of some jets as a whole, and scale that of the others up."""

@@ -117,13 +117,15 @@ class Tokens:
 
     Parameters
     ----------
+    order_T : Tensor
+        int64, brings rows that come group by group, as in `torch.cat([x_BNF[mask_BN] for each group])`, jet by jet.
     slots_T : Tensor
-        int64, slot of each row in the flattened (B * L) sequences; rows come group by group, as in
-        `torch.cat([x_BNF[mask_BN] for each group])`.
+        int64, rising: slot of each row, jet by jet, in the flattened (B * L) sequences.
     mask_BL : Tensor
         bool, True for real tokens, which stand to the left; L is the longest jet's number of tokens, at least 1.
     """
 
+    order_T: Tensor
     slots_T: Tensor
     mask_BL: Tensor
 
@@ -146,7 +148,13 @@ class Tokens:
             place_BN = (first + start)[:, None] + mask.cumsum(1) - 1
             slots.append(place_BN[mask])
         mask_BL = torch.arange(length, device=total_B.device) < total_B[:, None]
-        return cls(torch.cat(slots), mask_BL)
+        slots_T, order_T = torch.cat(slots).sort()
+        return cls(order_T, slots_T, mask_BL)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether all jets are as long as the longest: there is no padding."""
+        return len(self.slots_T) == self.mask_BL.numel()
 
     @property
     def jet_T(self) -> Tensor:
@@ -155,8 +163,12 @@ class Tokens:
 
     def padded(self, rows_TD: Tensor) -> Tensor:
         """Rows as one sequence per jet (B, L, D), zero in the padding."""
+        if self._is_full:
+            return rows_TD.view(*self.mask_BL.shape, -1)
         return scatter_rows(rows_TD, self.slots_T, self.mask_BL.numel()).view(*self.mask_BL.shape, -1)
 
     def rows(self, padded_BLD: Tensor) -> Tensor:
         """Rows (T, D) of padded sequences."""
+        if self._is_full:
+            return padded_BLD.flatten(0, 1)
         return padded_BLD.flatten(0, 1).index_select(0, self.slots_T)

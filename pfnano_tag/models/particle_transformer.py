@@ -165,13 +165,14 @@ class ParticleTransformer(nn.Module):
         """Logits (B, K); `vectors` are needed when the pair embedding is on."""
         tokens = Tokens.of([mask[name] for name in self.embed])
         x_TD = torch.cat([embed(x[name][mask[name]]) for name, embed in self.embed.items()])
+        x_TD = x_TD.index_select(0, tokens.order_T)
         padding = padding_bias(tokens.mask_BL, x_TD.dtype)
         bias = padding
         if self.pair is not None:
             if vectors is None:
                 raise ValueError("the pair embedding needs the constituents' four-vectors")
             vectors_T4 = torch.cat([vectors[name][mask[name]] for name in self.embed])
-            bias = self.pair(tokens.padded(vectors_T4), tokens.mask_BL) + padding
+            bias = self.pair(tokens.padded(vectors_T4.index_select(0, tokens.order_T)), tokens.mask_BL) + padding
         for block in self.blocks:
             if self.config.recompute and self.training:
                 x_TD = checkpoint(block, x_TD, tokens, bias, use_reentrant=False)
