@@ -82,7 +82,7 @@ def check_same(sides: Sides) -> float:
 
 def measure(quick: bool) -> Outcome:
     """Compare logits, then inference, then training steps."""
-    jets, rounds = (1024, 1) if quick else (2048, 3)
+    jets, rounds = (512, 1) if quick else (2048, 3)
     with tempfile.TemporaryDirectory() as name:
         sides = Sides(Path(name), jets)
         difference = check_same(sides)
