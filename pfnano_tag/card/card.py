@@ -118,7 +118,10 @@ class Card(Section):
         sections = {name: getattr(self, name) for name in type(self).model_fields}
         problems = contradictions(sections, {name: model.training for name, model in self.models.items()})
         if not problems:  # a key that is wrong may be the one that another needs
-            trainings = {name: (self.training_of(name), model.training) for name, model in self.models.items()}
+            trainings = {
+                name: (self.training_of(name), model.training, model.architecture)
+                for name, model in self.models.items()
+            }
             problems = without_effect(self.training, trainings)
         if problems:
             raise Inconsistent(problems)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
+from pfnano_tag.card.models import OF_SEQUENCES, Architecture
 from pfnano_tag.card.training import Training
 
 
@@ -18,33 +19,38 @@ class Condition:
     keys : tuple of str
         Keys of section `training`.
     holds : callable
-        Whether a training uses the keys.
+        Whether the training of a network of some architecture uses the keys.
     words : str
         The condition as a card states it.
     """
 
     keys: tuple[str, ...]
-    holds: Callable[[Training], bool]
+    holds: Callable[[Training, str], bool]
     words: str
 
 
 CONDITIONS = (
-    Condition(("label_smoothing",), lambda settings: settings.loss == "cross_entropy", "loss: cross_entropy"),
-    Condition(("focal_gamma", "focal_alpha"), lambda settings: settings.loss == "focal", "loss: focal"),
+    Condition(
+        ("constituents_at_once",),
+        lambda _, architecture: architecture in OF_SEQUENCES,
+        f"a network of sequences ({', '.join(OF_SEQUENCES)})",
+    ),
+    Condition(("label_smoothing",), lambda settings, _: settings.loss == "cross_entropy", "loss: cross_entropy"),
+    Condition(("focal_gamma", "focal_alpha"), lambda settings, _: settings.loss == "focal", "loss: focal"),
     Condition(
         ("attack_every", "attack_fraction", "attack_after", "attack_loss"),
-        lambda settings: settings.attack is not None,
+        lambda settings, _: settings.attack is not None,
         "an attack",
     ),
     Condition(
         ("attack_kl_weight",),
-        lambda settings: settings.attack is not None and settings.attack_loss == "kl",
+        lambda settings, _: settings.attack is not None and settings.attack_loss == "kl",
         "an attack and attack_loss: kl",
     ),
 )
 
 
-def without_effect(base: Training, models: Mapping[str, tuple[Training, Mapping[str, Any]]]) -> list[str]:
+def without_effect(base: Training, models: Mapping[str, tuple[Training, Mapping[str, Any], str]]) -> list[str]:
     """Return the keys that differ from their default and that nothing uses, one line per problem.
 
     A key of the card's section counts as used when one network takes it from there and uses it:
@@ -55,21 +61,23 @@ def without_effect(base: Training, models: Mapping[str, tuple[Training, Mapping[
     base : Training
         Section `training` of the card.
     models : mapping
-        Per network the resolved section, and which keys are the network's own.
+        Per network the resolved section, which keys are the network's own, and the architecture.
     """
     problems = []
     for key, condition in _chosen(base):
-        takers = [settings for settings, own in models.values() if key not in own] if models else [base]
-        if takers and not any(condition.holds(settings) for settings in takers):
+        takers = [(settings, kind) for settings, own, kind in models.values() if key not in own]
+        if not models:  # what they will be is not known yet
+            takers = [(base, kind) for kind in get_args(Architecture)]
+        if takers and not any(condition.holds(settings, kind) for settings, kind in takers):
             problems.append(_line("training", base, key, condition))
-    for name, (settings, own) in models.items():
+    for name, (settings, own, architecture) in models.items():
         where = f"models.{name}.training"
         problems += [
             _line(where, settings, key, condition)
             for key, condition in _chosen(settings)
-            if key in own and not condition.holds(settings)
+            if key in own and not condition.holds(settings, architecture)
         ]
-    late = {f"models.{name}.training": settings for name, (settings, _) in models.items()} or {"training": base}
+    late = {f"models.{name}.training": settings for name, (settings, _, _) in models.items()} or {"training": base}
     problems += [
         f"{where}.attack_after: after {settings.attack_after} epochs none of {settings.epochs} is left to attack"
         for where, settings in late.items()

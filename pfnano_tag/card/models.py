@@ -9,6 +9,8 @@ from pydantic import Field
 from pfnano_tag.card.base import Section
 
 Architecture = Literal["mlp", "deepsets", "deepjet", "particle_transformer"]
+OF_SEQUENCES: tuple[Architecture, ...] = ("particle_transformer",)
+"""Architectures whose batches go through in parts (`training.constituents_at_once`)."""
 
 
 class Model(Section):

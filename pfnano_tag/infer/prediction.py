@@ -20,7 +20,7 @@ Watcher = Callable[[Tensor, Batch], None]
 
 LARGEST_TOKENS = 1024
 """Constituents that a network of sequences takes at once on a CPU: what its widest layers make of them (2 kB each)
-then stays in a cache, which is worth a third of the time."""
+then stays in a cache."""
 
 
 def predict(

@@ -61,8 +61,8 @@ class ParticleTransformerConfig:
         Of the reference: 1 (as published), 2 (SwiGLU, without the scales of NormFormer), 3 (2 with root-mean-square
         norms, without biases, with stochastic depth instead of dropout).
     recompute : bool
-        Keep only what enters a block, and compute the rest again for the gradient: slower by about a third, with a
-        fraction of the memory.
+        Keep only what enters a block, and compute the rest again for the gradient: less memory for a second pass
+        forward.
     """
 
     features: dict[str, int]

@@ -125,3 +125,11 @@ def test_recipes_of_the_documentation_are_cards(problems, recipe):
 def test_the_documentation_names_only_keys_that_there_are():
     named = set(re.findall(r"\b((?:attack|focal|label|ema)_[a-z_]+)", RECIPES))
     assert named <= set(Training.model_fields)
+
+
+def test_parts_are_for_networks_of_sequences(problems):
+    key = "training: {constituents_at_once: 100}\n"
+    (line,) = problems(f"{key}models: {{net: {{{NET}}}}}\n")
+    assert "training.constituents_at_once: 100 has no effect without a network of sequences" in line
+    assert problems(f"{key}models: {{net: {{{NET}}}, part: {{architecture: particle_transformer}}}}\n") == []
+    assert problems(key) == []

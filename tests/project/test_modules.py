@@ -74,10 +74,11 @@ def test_the_names_of_the_card_are_those_of_the_registries():
     from pfnano_tag.attack import registry as attacks
     from pfnano_tag.card.attacks import AttackKind
     from pfnano_tag.card.evaluation import DiscriminantName
-    from pfnano_tag.card.models import Architecture
+    from pfnano_tag.card.models import OF_SEQUENCES, Architecture
     from pfnano_tag.infer.discriminants import DISCRIMINANTS
     from pfnano_tag.models.registry import ARCHITECTURES
 
     assert set(get_args(Architecture)) == set(ARCHITECTURES)
+    assert set(OF_SEQUENCES) == {name for name, one in ARCHITECTURES.items() if one.network.wants_buckets}
     assert set(get_args(AttackKind)) == set(attacks.KINDS)
     assert set(get_args(DiscriminantName)) == set(DISCRIMINANTS)
