@@ -65,7 +65,7 @@ def candidate_truth(chunk: Chunk) -> CandidateTruth:
     BadChunk
         When branches contradict each other.
     """
-    generated = matched(_particles(chunk, "PFCands"), _particles(chunk, "GenCands"))
+    generated = matched(particles_of(chunk, "PFCands"), particles_of(chunk, "GenCands"))
     origin, vertex = _of_generated(chunk)
     none = generated < 0
     charge = chunk["PFCands_charge"].values
@@ -127,7 +127,8 @@ def pt_ratio(chunk: Chunk, row: Index, event: Index) -> NDArray[np.float32]:
     return ratio
 
 
-def _particles(chunk: Chunk, collection: str) -> Particles:
+def particles_of(chunk: Chunk, collection: str) -> Particles:
+    """Return the particles of a collection, `PFCands` or `GenCands`."""
     pt: Jagged = chunk[f"{collection}_pt"]
     _same_events(chunk, f"{collection}_pt", pt)
     charge, eta, phi = (aligned(chunk, f"{collection}_{name}", pt) for name in ("charge", "eta", "phi"))
