@@ -2,8 +2,8 @@
 
 Candidates are those above 0.95 GeV in jets above 20 GeV whose generator jet has its constituents stored. Printed are
 the share that matches a generated particle, of all and of those that the vertex fit used within 1 mm of the primary
-vertex; and where the file has what it takes, the share of each class of `charged/origin` by hadron flavour of the jet,
-with the median significance of the transverse impact parameter. Efficiency and purity of the matching need the
+vertex; and where the file has what it takes, the share of each class of `charged/origin` by hadron flavour of the
+jet, with the median significance of the transverse impact parameter. Efficiency and purity of the matching need the
 generator's own record: they are in `tests/generate/test_truth.py`. The last line is JSON.
 """
 
