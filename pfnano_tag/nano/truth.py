@@ -99,7 +99,7 @@ def has_truth(chunk: Chunk, row: Index, event: Index) -> NDArray[np.bool_]:
     index = integers(chunk, "GenJetCands_jetIdx", links, slice(None)).astype(np.int64)
     wanted = integers(chunk, "Jet_genJetIdx", chunk["Jet_pt"], row).astype(np.int64)
     room = 1 + max(int(index.max(initial=0)), int(wanted.max(initial=0)))
-    stored = np.unique(list_of_row(links.offsets) * room + index)
+    stored = np.unique((list_of_row(links.offsets) * room + index)[index >= 0])
     return (wanted >= 0) & np.isin(event * room + wanted, stored)
 
 
