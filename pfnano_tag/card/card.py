@@ -171,6 +171,21 @@ class Card(Section):
             asked += [f"{point}{colon}{epoch}" for point in points] if scan not in self.models and points else [name]
         return list(dict.fromkeys(asked))
 
+    def chosen_models(self, names: Sequence[str] | None = None) -> list[str]:
+        """Return the models to train: those named (a scan stands for all its trainings), or all.
+
+        Raises
+        ------
+        CardError
+            When the card has no such model, or none at all.
+        """
+        chosen = self.models_named(names or None)
+        if not chosen:
+            raise CardError("section models is empty: name a model to train")
+        for name in chosen:
+            self.training_of(name)
+        return chosen
+
     def datasets_for(self, role: Role) -> tuple[Dataset, ...]:
         """Return the datasets that have a role (`train` or `analyze`), in the card's order."""
         return tuple(dataset for dataset in self.datasets if role in dataset.roles)

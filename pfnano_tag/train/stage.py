@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from pfnano_tag.card.card import Card
+from pfnano_tag.card.expansion import in_words as scanned_in_words
 from pfnano_tag.card.folder import bind, model_folder, prepared_path
 from pfnano_tag.errors import CardError, OutputError
 from pfnano_tag.evaluate.metrics import best_of, check_metric, metric_names
@@ -119,12 +120,12 @@ def recipe_of(card: Card, prepared: Prepared, name: str) -> Recipe:
 
 def plan(card: Card, models: Sequence[str] | None = None, find_rate: bool = False) -> str:
     """What `run` (or `find_rates`) would do, and the memory that it needs."""
-    names = _chosen(card, models)
+    names = card.chosen_models(models)
     prepared = read_prepared(prepared_path(card), card)
     lines = [f"jets: {prepared.total('train')} to train on, {prepared.total('validation')} to validate on"]
     for name in names:
         recipe = recipe_of(card, prepared, name)
-        _check(recipe, prepared)
+        _check(card, recipe, prepared)
         module = recipe.network()
         size = sum(parameter.numel() for parameter in module.parameters())
         attack = f", {in_words(recipe.settings)}" if recipe.attack is not None else ""
@@ -133,7 +134,7 @@ def plan(card: Card, models: Sequence[str] | None = None, find_rate: bool = Fals
         if find_rate:
             work, state = f"a test of the learning rate over at most {rate_finder.BATCHES}", ""
         lines.append(
-            f"{name}: {recipe.architecture}, {size} parameters, {work} batches of "
+            f"{_titled(card, name)}: {recipe.architecture}, {size} parameters, {work} batches of "
             f"{recipe.settings.batch_size}{attack} -> {recipe.folder}{state}"
         )
     memory = _memory(card, prepared, [recipe_of(card, prepared, name) for name in names])
@@ -142,13 +143,13 @@ def plan(card: Card, models: Sequence[str] | None = None, find_rate: bool = Fals
 
 def _begin(card: Card, models: Sequence[str] | None) -> tuple[Prepared, list[Recipe]]:
     """Check what can be checked before anything is read."""
-    names = _chosen(card, models)
+    names = card.chosen_models(models)
     prepared = read_prepared(prepared_path(card), card)
     bind(card)
     torch.set_num_threads(card.resources.threads)
     recipes = [recipe_of(card, prepared, name) for name in names]
     for recipe in recipes:
-        _check(recipe, prepared)
+        _check(card, recipe, prepared)
     return prepared, recipes
 
 
@@ -166,24 +167,26 @@ def _memory(card: Card, prepared: Prepared, recipes: Sequence[Recipe]) -> Memory
     return memory_plan(card, prepared, [recipe.settings.buffer for recipe in recipes], vectors)
 
 
-def _check(recipe: Recipe, prepared: Prepared) -> None:
+def _titled(card: Card, name: str) -> str:
+    """Name of a model with what is scanned in it."""
+    values = scanned_in_words(card.models[name])
+    return f"{name} ({values})" if values else name
+
+
+def _check(card: Card, recipe: Recipe, prepared: Prepared) -> None:
     """Refuse what would not work before anything is read: arguments, classes, the best epoch's metric, extras."""
-    recipe.network()
+    try:
+        recipe.network()
+    except CardError as error:
+        scanned = card.models[recipe.name].scanned
+        where = recipe.name if scanned is None else f"{scanned.scan}.scan, {recipe.name}"
+        raise CardError(f"models.{where}: {error}") from error
     make_loss(recipe.settings, recipe.classes)
     classes = [name for name in prepared.classes if prepared.total("validation", name)]
     key = f"training.best (model {recipe.name})"
     check_metric(key, recipe.settings.best, metric_names(recipe.evaluation, classes))
     if recipe.settings.tensorboard:
         summary_writer()
-
-
-def _chosen(card: Card, models: Sequence[str] | None) -> list[str]:
-    names = list(dict.fromkeys(models)) if models else list(card.models)
-    if not names:
-        raise CardError("section models is empty: name a model to train")
-    for name in names:
-        card.training_of(name)
-    return names
 
 
 def _train(trainer: Trainer, interruption: Interruption) -> None:

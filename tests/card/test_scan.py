@@ -202,4 +202,4 @@ def test_models_by_name_of_the_scan(card):
 
 def test_scan_explains_itself():
     assert "one training for every combination" in explain("models.part.scan.grid")
-    assert "Draw the logarithm evenly" in explain("models.scan")
+    assert "Draw the logarithm evenly" in explain("models.scan.random")
