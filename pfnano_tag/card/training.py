@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pfnano_tag.card.base import Section
+from pfnano_tag.card.resampling import Resampling
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -42,6 +43,9 @@ class Training(Section):
 
     buffer: Annotated[int, Field(ge=1)] = 200_000
     """Jets that are shuffled at a time; where all jets fit, each epoch is one permutation. At least two batches."""
+
+    resampling: Resampling | None = None
+    """Draw the jets of an epoch by weight, in place of weights in the loss; null: every jet once, with its weight."""
 
     optimizer: Literal["adamw", "adam", "radam"] = "adamw"
     """Optimiser of torch; Ranger is radam with `lookahead: {}`."""

@@ -85,7 +85,9 @@ def bytes_per_jet(prepared: Prepared, vectors: bool) -> float:
     return size
 
 
-def memory_plan(card: Card, prepared: Prepared, buffers: Sequence[int], vectors: bool) -> MemoryPlan:
+def memory_plan(
+    card: Card, prepared: Prepared, buffers: Sequence[int], vectors: bool, drawn: Sequence[int] = ()
+) -> MemoryPlan:
     """Choose the cache and add up the memory.
 
     Parameters
@@ -98,15 +100,18 @@ def memory_plan(card: Card, prepared: Prepared, buffers: Sequence[int], vectors:
         `training.buffer` of each network.
     vectors : bool
         Whether a network needs four-vectors.
+    drawn : sequence of int
+        Jets per epoch of networks that draw theirs.
     """
+    most = max([prepared.total("train"), *drawn])
     cache = card.resources.cache
     if cache == "auto":
-        held = _plan(card, prepared, "ram", buffers, vectors)
-        return held if held.total <= allowed(card) else _plan(card, prepared, "none", buffers, vectors)
-    return _plan(card, prepared, cache, buffers, vectors)
+        held = _plan(card, prepared, "ram", buffers, vectors, most)
+        return held if held.total <= allowed(card) else _plan(card, prepared, "none", buffers, vectors, most)
+    return _plan(card, prepared, cache, buffers, vectors, most)
 
 
-def _plan(card: Card, prepared: Prepared, cache: str, buffers: Sequence[int], vectors: bool) -> MemoryPlan:
+def _plan(card: Card, prepared: Prepared, cache: str, buffers: Sequence[int], vectors: bool, most: int) -> MemoryPlan:
     per_jet = bytes_per_jet(prepared, vectors)
     used = {split: prepared.total(split) for split in USED}
     chunks = max(1, sum(len(record.chunks) for record in prepared.files))
@@ -114,7 +119,7 @@ def _plan(card: Card, prepared: Prepared, cache: str, buffers: Sequence[int], ve
     readers = card.resources.readers
     files = FILE * min(FILES_AT_ONCE, len(prepared.files))
     working = WORKING * card.resources.chunk_bytes + files
-    window = round(min(max(buffers), used["train"]) + used["train"] / chunks)
+    window = round(min(max(buffers), most) + most / chunks)
     parts = {"program": PROGRAM}
     if cache == "ram":
         parts["jets"] = per_jet * sum(used.values())

@@ -21,6 +21,7 @@ from pfnano_tag.train.memory import MemoryPlan, check_memory, memory_plan
 from pfnano_tag.train.objective import in_words, make_loss
 from pfnano_tag.train.recipe import Recipe
 from pfnano_tag.train.record import clear, is_trained
+from pfnano_tag.train.resampling import Drawing, Population, drawing_of
 from pfnano_tag.train.tensorboard import summary_writer
 from pfnano_tag.train.wrapper import Trainer
 
@@ -138,6 +139,8 @@ def plan(card: Card, models: Sequence[str] | None = None, find_rate: bool = Fals
             f"{_titled(card, name)}: {recipe.architecture}, {size} parameters, {work} batches of "
             f"{recipe.settings.batch_size}{attack} -> {recipe.folder}{state}"
         )
+        drawing = _drawing(recipe, prepared)
+        lines += [] if drawing is None else [f"{name}: {drawing.in_words(recipe.classes)}"]
     memory = _memory(card, prepared, [recipe_of(card, prepared, name) for name in names])
     return "\n".join([*lines, f"memory: {memory}, of {card.resources.memory:g} GB allowed"])
 
@@ -165,7 +168,16 @@ def _jets(card: Card, prepared: Prepared, recipes: Sequence[Recipe], interruptio
 
 def _memory(card: Card, prepared: Prepared, recipes: Sequence[Recipe]) -> MemoryPlan:
     vectors = any(bool(recipe.network().needs_vectors) for recipe in recipes)
-    return memory_plan(card, prepared, [recipe.settings.buffer for recipe in recipes], vectors)
+    drawings = [drawing for recipe in recipes if (drawing := _drawing(recipe, prepared)) is not None]
+    buffers = [recipe.settings.buffer for recipe in recipes]
+    return memory_plan(card, prepared, buffers, vectors, [drawing.jets for drawing in drawings])
+
+
+def _drawing(recipe: Recipe, prepared: Prepared) -> Drawing | None:
+    """How the jets of a network are drawn, known before they are read; None: they are not."""
+    if recipe.settings.resampling is None:
+        return None
+    return drawing_of(recipe.settings.resampling, Population.of_tables(prepared.weights), recipe.name)
 
 
 def _titled(card: Card, name: str) -> str:
@@ -183,6 +195,7 @@ def _check(card: Card, recipe: Recipe, prepared: Prepared) -> None:
         where = recipe.name if scanned is None else f"{scanned.scan}.scan, {recipe.name}"
         raise CardError(f"models.{where}: {error}") from error
     make_loss(recipe.settings, recipe.classes)
+    _drawing(recipe, prepared)
     classes = [name for name in prepared.classes if prepared.total("validation", name)]
     key = f"training.best (model {recipe.name})"
     check_metric(key, recipe.settings.best, metric_names(recipe.evaluation, classes))
@@ -194,6 +207,8 @@ def _train(trainer: Trainer, interruption: Interruption) -> None:
     name = trainer.recipe.name
     size = sum(parameter.numel() for parameter in trainer.module.parameters())
     log.info("%s: %s, %d parameters, from epoch %d", name, trainer.recipe.architecture, size, trainer.epochs_done + 1)
+    if trainer.loader.drawing is not None:
+        log.info("%s: %s", name, trainer.loader.drawing.in_words(trainer.recipe.classes))
     trainer.run(interruption)
     metric = trainer.recipe.settings.best
     best = best_of(trainer.history, metric)

@@ -10,6 +10,7 @@ from synthetic import CLASSES, specification
 
 from pfnano_tag.card import read_card
 from pfnano_tag.card.models import Model
+from pfnano_tag.card.resampling import Resampling
 from pfnano_tag.card.training import Training
 from pfnano_tag.errors import CardError, CheckpointError, DataError, MissingExtra, OutputError, StudyError
 from pfnano_tag.evaluate.scores import load_taggers
@@ -282,6 +283,18 @@ def test_the_trainings_of_a_scan_are_models_like_any_other(study, capsys):
     with pytest.raises(SystemExit) as end:
         main_of_with(["train", str(path), "--list", "-s", scan, "--model", "net", "--model", "plain"])
     assert (end.value.code, capsys.readouterr().out.split()) == (0, [*names, "plain"])
+
+
+def test_the_plan_says_what_is_drawn(study):
+    def card_with(jets):
+        training = study.training.model_copy(update={"resampling": Resampling(jets=jets)})
+        return study.model_copy(update={"training": training})
+
+    line = stage.plan(card_with(12), ["plain"]).splitlines()[2]
+    assert line.startswith("plain: resampling without replacement, by weight: 12 jets per epoch (b ")
+    assert "12 different ones of 24, no weights in the loss; effective sample size 12 per epoch" in line
+    with pytest.raises(CardError, match=r"resampling \(model plain\): jets: found 25, but 24 training jets have"):
+        stage.run(card_with(25), ["plain"])
 
 
 def main_of_with(arguments):
