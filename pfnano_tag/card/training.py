@@ -47,17 +47,17 @@ class Training(Section):
     resampling: Resampling | None = None
     """Draw the jets of an epoch by weight, in place of weights in the loss; null: every jet once, with its weight."""
 
-    optimizer: Literal["adamw", "adam", "radam"] = "adamw"
-    """Optimiser of torch; Ranger is radam with `lookahead: {}`."""
+    optimizer: Literal["adamw", "adam", "radam", "muon"] = "adamw"
+    """Optimiser of torch; Ranger is radam with `lookahead: {}`; muon moves the matrices, and adamw the rest."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Highest learning rate."""
 
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Decoupled weight decay (adamw), L2 penalty (adam, radam)."""
+    """Decoupled weight decay (adamw, muon), L2 penalty (adam, radam)."""
 
     betas: tuple[Decay, Decay] = (0.9, 0.999)
-    """Decay of the optimiser's running means of the gradient and of its square, per batch."""
+    """Decay of the optimiser's running means of the gradient and of its square, per batch; muon has the first."""
 
     lookahead: Lookahead | None = None
     """Slow weights around the optimiser; null: none."""
