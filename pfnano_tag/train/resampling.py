@@ -11,7 +11,8 @@ the jet's weight over the mean of its class. So E[copies x loss weight] is propo
 
 The number of jets that is drawn fluctuates. An epoch ends when it has its number of jets; when the last chunk does
 not bring it there, it goes through its chunks again, with draws of their own: without replacement those jets whose
-random number lies in [p, 2p), so that no jet comes twice. A draw depends on the seed, the epoch and the jet's place
+random number lies in [p, 2p), so that no jet comes twice (jets with p > 1/2 are rarer there: a shift of the target
+below 1 / sqrt(jets per epoch)). A draw depends on the seed, the epoch and the jet's place
 in its chunk, not on who reads it, or when.
 """
 
