@@ -51,7 +51,8 @@ class Training(Section):
     """Draw the jets of an epoch by weight, in place of weights in the loss; null: every jet once, with its weight."""
 
     optimizer: Literal["adamw", "adam", "radam", "muon"] = "adamw"
-    """Optimiser of torch; Ranger is radam with `lookahead: {}`; muon moves the matrices, and adamw the rest."""
+    """Optimiser of torch; Ranger is radam with `lookahead: {}`; muon moves the matrices (slow steps on
+    a CPU), and adamw the rest."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Highest learning rate."""
