@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -277,3 +278,17 @@ def test_a_task_beyond_the_list_is_bad_input(array_task):
     done = array_task(3)
     assert (done.returncode, done.stdout) == (2, "")
     assert "models.txt: line 3 names no model" in done.stderr
+
+
+def test_a_job_of_condor_trains_the_model_of_its_line():
+    """Its arguments are those of the command, and go on where a training was stopped."""
+    from pfnano_tag.train.__main__ import parser
+
+    lines = (ROOT / "condor" / "train.sub").read_text(encoding="utf-8").splitlines()
+    settings = dict(re.fullmatch(r"(\S+)\s+= (.*)", line).groups() for line in lines if re.match(r"\w+\s+= ", line))
+    assert settings["executable"] == "scripts/train.sh"
+    text = settings["arguments"].strip('"').replace("$(card)", "a card.yaml").replace("$(model)", "part_lr1em3")
+    options = parser().parse_args(shlex.split(text.replace("$(request_cpus)", settings["request_cpus"])))
+    assert (options.card, options.model, options.resume) == ("a card.yaml", ["part_lr1em3"], True)
+    assert options.set == ["resources.threads=1"]
+    assert lines[-1] == "queue model from models.txt"
