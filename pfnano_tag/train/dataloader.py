@@ -7,7 +7,7 @@ change how fast it comes, never what comes: a resumed training sees the same bat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.command import progress
+from pfnano_tag.card.resampling import Resampling
 from pfnano_tag.errors import DataError, Incomplete, StudyError
 from pfnano_tag.models.batch import Batch, FlatInputs
 from pfnano_tag.nano.allocation import keep_freed_memory
@@ -27,6 +28,7 @@ from pfnano_tag.train.decoding import ChunkOfFile, Decoder
 from pfnano_tag.train.memory import MemoryPlan, constituents_per_jet
 from pfnano_tag.train.order import batches_of, chunk_order, release, seed_of
 from pfnano_tag.train.readers import Readers
+from pfnano_tag.train.resampling import Drawing, Population, drawing_of
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,12 @@ class Stream:
         Number of chunks of each file.
     jets : dict of int
         Jets by split.
+    population : Population
+        Training jets by class and weight.
     """
 
-    def __init__(self, source: Source, chunks: Sequence[int], jets: dict[str, int]) -> None:
-        self._source, self.chunks, self.jets = source, list(chunks), jets
+    def __init__(self, source: Source, chunks: Sequence[int], jets: dict[str, int], population: Population) -> None:
+        self._source, self.chunks, self.jets, self.population = source, list(chunks), jets, population
 
     @classmethod
     def of_study(
@@ -102,7 +106,8 @@ class Stream:
         except BaseException:
             reader.close()
             raise
-        return cls(source, [len(record.chunks) for record in prepared.files], jets)
+        chunks = [len(record.chunks) for record in prepared.files]
+        return cls(source, chunks, jets, Population.of_tables(prepared.weights))
 
     @classmethod
     def of_jets(cls, training: LabelledInputs, validation: LabelledInputs) -> Stream:
@@ -110,7 +115,9 @@ class Stream:
         parts = [(0, "train", training), (1, "validation", validation)]
         blocks = [((file, 0), _block(part, split)) for file, split, part in parts]
         expected = {split: len(part) for _, split, part in parts}
-        return cls(Held(blocks, expected, {}), [1, 1], expected)
+        classes = 1 + max(int(part.label.max()) for part in (training, validation))
+        population = Population.of_jets(training.label.numpy(), training.weight.numpy(), classes)
+        return cls(Held(blocks, expected, {}), [1, 1], expected, population)
 
     def __enter__(self) -> Stream:
         return self
@@ -124,7 +131,15 @@ class Stream:
         """End reader processes, remove the cache."""
         self._source.close()
 
-    def loader(self, batch_size: int, buffer: int, buckets: bool, seed: int, pin: bool = False) -> Loader:
+    def loader(
+        self,
+        batch_size: int,
+        buffer: int,
+        buckets: bool,
+        seed: int,
+        pin: bool = False,
+        resampling: Resampling | None = None,
+    ) -> Loader:
         """Return the batches of a network's epochs.
 
         Parameters
@@ -139,8 +154,17 @@ class Stream:
             Of the study.
         pin : bool
             Put batches into page-locked memory, for a network on a GPU.
+        resampling : Resampling, optional
+            Draw the jets of each epoch; else each comes once.
+
+        Raises
+        ------
+        CardError
+            When they can't be drawn so.
         """
-        return Loader(self._source, self.chunks, self.jets["train"], batch_size, buffer, buckets, seed, pin)
+        drawing = None if resampling is None else drawing_of(resampling, self.population)
+        jets = self.jets["train"] if drawing is None else drawing.jets
+        return Loader(self._source, self.chunks, jets, batch_size, buffer, buckets, seed, pin, drawing)
 
     def validation(self, size: int) -> Iterator[LabelledInputs]:
         """Yield all validation jets in the order of the files, at least `size` at a time but for the last.
@@ -165,9 +189,11 @@ class Loader:
     chunks : list of int
         Number of chunks of each file.
     jets : int
-        Training jets.
+        Jets of an epoch: all training jets, or the number that is drawn.
     batch_size, buffer, buckets, seed, pin
         As for `Stream.loader`.
+    drawing : Drawing, optional
+        How the jets of an epoch are drawn; None: each training jet once.
     """
 
     source: Source
@@ -178,12 +204,13 @@ class Loader:
     buckets: bool
     seed: int
     pin: bool = False
+    drawing: Drawing | None = None
 
     def __len__(self) -> int:
         return -(-self.jets // self.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch, each training jet exactly once.
+        """Yield the batches of an epoch, each training jet exactly once, or as it is drawn.
 
         Parameters
         ----------
@@ -198,7 +225,8 @@ class Loader:
             When the files give another number of jets than they were prepared with.
         """
         generator = torch.Generator().manual_seed(seed_of(self.seed, "order", epoch))
-        window = self.source.window(chunk_order(self.chunks, generator))
+        draw = None if self.drawing is None else self.drawing.draw(self.seed, epoch)
+        window = self.source.window(chunk_order(self.chunks, generator), draw)
         try:
             yield from self._batches(window, generator, start)
         finally:
@@ -211,16 +239,44 @@ class Loader:
         more = True
         while more:
             while more and len(window) < wanted:
-                more = window.extend()
+                more = window.extend() and not self._enough(seen + len(window))
             leaving, staying = release(len(window), not more, self.batch_size, generator)
+            if self.drawing is not None:
+                leaving = leaving[: self.jets - seen]
             for jets in batches_of(leaving, self.batch_size, lengths, generator):
                 done += 1
                 if done > start:
-                    batch = window.batch(jets)
+                    batch = self._weighted(window.batch(jets))
                     yield batch.pinned() if self.pin else batch
             seen += len(leaving)
             window.keep(staying)
-        _check_count("train", seen, self.jets)
+        if self.drawing is None:
+            _check_count("train", seen, self.jets)
+        elif seen < self.jets:
+            raise StudyError(
+                f"of {self.jets} jets per epoch {seen} could be drawn from the files, prepared.json promises "
+                "more: run `prepare` again"
+            )
+
+    def alike(self, jets: Iterator[LabelledInputs]) -> Iterator[LabelledInputs]:
+        """Yield validation jets with weights that make them like the training's jets, drawn or not."""
+        for pool in jets:
+            if self.drawing is None:
+                yield pool
+            else:
+                target = self.drawing.target(pool.label.numpy(), pool.weight.numpy())
+                yield replace(pool, weight=torch.from_numpy(target))
+
+    def _enough(self, jets: int) -> bool:
+        """Whether an epoch has drawn its number of jets; without drawing the last chunk ends it."""
+        return self.drawing is not None and jets >= self.jets
+
+    def _weighted(self, batch: Batch) -> Batch:
+        """A batch with the weights that drawing leaves."""
+        if self.drawing is None or batch.label_B is None or batch.weight_B is None:
+            return batch
+        weight_B = self.drawing.loss_weight(batch.label_B.numpy(), batch.weight_B.numpy())
+        return replace(batch, weight_B=torch.from_numpy(weight_B))
 
 
 class _Here:

@@ -91,7 +91,12 @@ def bytes_per_jet(prepared: Prepared, vectors: bool, targets: Sequence[str] = ()
 
 
 def memory_plan(
-    card: Card, prepared: Prepared, buffers: Sequence[int], vectors: bool, targets: Sequence[str] = ()
+    card: Card,
+    prepared: Prepared,
+    buffers: Sequence[int],
+    vectors: bool,
+    targets: Sequence[str] = (),
+    drawn: Sequence[int] = (),
 ) -> MemoryPlan:
     """Choose the cache and add up the memory.
 
@@ -107,16 +112,27 @@ def memory_plan(
         Whether a network needs four-vectors.
     targets : sequence of str
         Truth targets that networks need.
+    drawn : sequence of int
+        Jets per epoch of networks that draw theirs.
     """
+    most = max([prepared.total("train"), *drawn])
     cache = card.resources.cache
     if cache == "auto":
-        held = _plan(card, prepared, "ram", buffers, vectors, targets)
-        return held if held.total <= allowed(card) else _plan(card, prepared, "none", buffers, vectors, targets)
-    return _plan(card, prepared, cache, buffers, vectors, targets)
+        held = _plan(card, prepared, "ram", buffers, vectors, targets, most)
+        if held.total <= allowed(card):
+            return held
+        cache = "none"
+    return _plan(card, prepared, cache, buffers, vectors, targets, most)
 
 
 def _plan(
-    card: Card, prepared: Prepared, cache: str, buffers: Sequence[int], vectors: bool, targets: Sequence[str]
+    card: Card,
+    prepared: Prepared,
+    cache: str,
+    buffers: Sequence[int],
+    vectors: bool,
+    targets: Sequence[str],
+    most: int,
 ) -> MemoryPlan:
     per_jet = bytes_per_jet(prepared, vectors, targets)
     used = {split: prepared.total(split) for split in USED}
@@ -125,7 +141,7 @@ def _plan(
     readers = card.resources.readers
     files = FILE * min(FILES_AT_ONCE, len(prepared.files))
     working = WORKING * card.resources.chunk_bytes + files
-    window = round(min(max(buffers), used["train"]) + used["train"] / chunks)
+    window = round(min(max(buffers), most) + most / chunks)
     parts = {"program": PROGRAM}
     if cache == "ram":
         parts["jets"] = per_jet * sum(used.values())
