@@ -1,7 +1,8 @@
 """The training stream: batches of shuffled jets from many files, of any size together.
 
-The sequence of batches is a pure function of the card, the prepared study, the seed and the epoch. Readers and caches
-change how fast it comes, never what comes: a resumed training sees the same batches.
+The sequence of batches is a pure function of the card, the prepared study, the seed, the epoch and the number of
+processes that share the jets. Readers and caches change how fast it comes, never what comes: a resumed training sees
+the same batches.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pfnano_tag.card.command import progress
 from pfnano_tag.errors import DataError, Incomplete, StudyError
 from pfnano_tag.models.batch import Batch, FlatInputs
 from pfnano_tag.nano.allocation import keep_freed_memory
+from pfnano_tag.nano.columns import Index
 from pfnano_tag.prepare.prepared import Prepared
 from pfnano_tag.prepare.splitting import SPLITS
 from pfnano_tag.train.blocks import Block, BlockBuilder
@@ -27,6 +29,7 @@ from pfnano_tag.train.decoding import ChunkOfFile, Decoder
 from pfnano_tag.train.memory import MemoryPlan, constituents_per_jet
 from pfnano_tag.train.order import batches_of, chunk_order, release, seed_of
 from pfnano_tag.train.readers import Readers
+from pfnano_tag.train.sharding import Share, share_of
 
 
 @dataclass(frozen=True)
@@ -48,18 +51,21 @@ class Stream:
     ----------
     source : Source
         Gives the jets of chunks.
-    chunks : sequence of int
-        Number of chunks of each file.
-    jets : dict of int
-        Jets by split.
+    share : Share
+        Which chunks and how many jets of the study these are.
     """
 
-    def __init__(self, source: Source, chunks: Sequence[int], jets: dict[str, int]) -> None:
-        self._source, self.chunks, self.jets = source, list(chunks), jets
+    def __init__(self, source: Source, share: Share) -> None:
+        self._source, self.share = source, share
 
     @classmethod
     def of_study(
-        cls, card: Card, prepared: Prepared, plan: MemoryPlan, asked: Callable[[], bool] | None = None
+        cls,
+        card: Card,
+        prepared: Prepared,
+        plan: MemoryPlan,
+        asked: Callable[[], bool] | None = None,
+        share: Share | None = None,
     ) -> Stream:
         """Return the jets of a prepared study.
 
@@ -72,7 +78,10 @@ class Stream:
         plan : MemoryPlan
             From `memory_plan`.
         asked : callable, optional
-            Tells between two chunks whether to stop.
+            Tells between two chunks whether to stop. Several processes stop together, between two batches: there it
+            is asked only while a cache is filled.
+        share : Share, optional
+            Which of the jets; all when not given.
 
         Raises
         ------
@@ -83,9 +92,8 @@ class Stream:
         Incomplete
             When asked to stop.
         """
-        jets = {split: prepared.total(split) for split in USED}
-        for name, count in jets.items():
-            if not count:
+        for name in USED:
+            if not prepared.total(name):
                 raise DataError(
                     f"the {name} split has no jets: name more files, or enlarge it in splitting.fractions"
                 )
@@ -94,14 +102,15 @@ class Stream:
         reader: BlockReader = _Here(card, prepared, plan.vectors)
         if readers:
             reader = Readers(readers, card, prepared, plan.vectors)
-        if asked is not None:
+        share = share_of(prepared) if share is None else share
+        if asked is not None and (share.size == 1 or plan.cache != "none"):
             reader = _Watched(reader, asked)
         try:
-            source = _source(reader, prepared, plan)
+            source = _source(reader, prepared, plan, share)
         except BaseException:
             reader.close()
             raise
-        return cls(source, [len(record.chunks) for record in prepared.files], jets)
+        return cls(source, share)
 
     @classmethod
     def of_jets(cls, training: LabelledInputs, validation: LabelledInputs) -> Stream:
@@ -109,7 +118,7 @@ class Stream:
         parts = [(0, "train", training), (1, "validation", validation)]
         blocks = [((file, 0), _block(part, split)) for file, split, part in parts]
         expected = {split: len(part) for _, split, part in parts}
-        return cls(Held(blocks, expected, {}), [1, 1], expected)
+        return cls(Held(blocks, expected, {}), Share(0, (range(1), range(1)), expected, (len(training),)))
 
     def __enter__(self) -> Stream:
         return self
@@ -129,9 +138,9 @@ class Stream:
         Parameters
         ----------
         batch_size : int
-            Jets in a batch; the last one of an epoch is kept although smaller.
+            Jets in a batch of all processes; the last one of an epoch is kept although smaller.
         buffer : int
-            Jets that are shuffled at a time, at least two batches.
+            Jets that all processes shuffle at a time, at least two batches.
         buckets : bool
             Put jets of similar length together.
         seed : int
@@ -139,7 +148,7 @@ class Stream:
         pin : bool
             Put batches into page-locked memory, for a network on a GPU.
         """
-        return Loader(self._source, self.chunks, self.jets["train"], batch_size, buffer, buckets, seed, pin)
+        return Loader(self._source, self.share, batch_size, buffer, buckets, seed, pin)
 
     def validation(self, size: int) -> Iterator[LabelledInputs]:
         """Yield all validation jets in the order of the files, at least `size` at a time but for the last.
@@ -150,7 +159,7 @@ class Stream:
         for buffer, start, stop in self._source.pools(size):
             seen += stop - start
             yield LabelledInputs(*buffer.flat(start, stop))
-        _check_count("validation", seen, self.jets["validation"])
+        _check_count("validation", seen, self.share.jets["validation"])
 
 
 @dataclass(frozen=True)
@@ -161,17 +170,14 @@ class Loader:
     ----------
     source : Source
         Gives windows over the training jets.
-    chunks : list of int
-        Number of chunks of each file.
-    jets : int
-        Training jets.
+    share : Share
+        Which chunks and how many jets of the study these are.
     batch_size, buffer, buckets, seed, pin
         As for `Stream.loader`.
     """
 
     source: Source
-    chunks: list[int]
-    jets: int
+    share: Share
     batch_size: int
     buffer: int
     buckets: bool
@@ -179,10 +185,17 @@ class Loader:
     pin: bool = False
 
     def __len__(self) -> int:
-        return -(-self.jets // self.batch_size)
+        return self.share.steps(self.batch_size)
+
+    @property
+    def jets(self) -> int:
+        """Training jets of this process."""
+        return self.share.jets["train"]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch, each training jet exactly once.
+        """Yield the batches of an epoch, each training jet exactly once: the same number in all processes.
+
+        A process that has no more jets yields empty batches until the others are done.
 
         Parameters
         ----------
@@ -196,30 +209,39 @@ class Loader:
         StudyError
             When the files give another number of jets than they were prepared with.
         """
-        generator = torch.Generator().manual_seed(seed_of(self.seed, "order", epoch))
-        window = self.source.window(chunk_order(self.chunks, generator))
+        generator = torch.Generator().manual_seed(seed_of(self.seed, "order", epoch, self.share.rank))
+        order = chunk_order([len(chunks) for chunks in self.share.chunks], generator)
+        window = self.source.window([(file, self.share.chunks[file][place]) for file, place in order])
         try:
-            yield from self._batches(window, generator, start)
+            yield from self._batches(window, epoch, generator, start)
         finally:
             window.close()
 
-    def _batches(self, window: Window, generator: torch.Generator, start: int) -> Iterator[Batch]:
+    def _batches(self, window: Window, epoch: int, generator: torch.Generator, start: int) -> Iterator[Batch]:
+        # Short and long batches come in the same order in all processes: otherwise each step waits for a long one.
+        of_buckets = torch.Generator().manual_seed(seed_of(self.seed, "buckets", epoch))
         lengths = window.lengths if self.buckets else None
-        wanted = max(self.buffer, 2 * self.batch_size) if self.buffer < self.jets else self.jets + 1
+        batch_size, buffer = self.share.batch_size(self.batch_size), self.share.buffer(self.buffer)
+        wanted = max(buffer, 2 * batch_size) if buffer < self.jets else self.jets + 1
         seen = done = 0
         more = True
         while more:
             while more and len(window) < wanted:
                 more = window.extend()
-            leaving, staying = release(len(window), not more, self.batch_size, generator)
-            for jets in batches_of(leaving, self.batch_size, lengths, generator):
+            leaving, staying = release(len(window), not more, batch_size, generator)
+            for jets in batches_of(leaving, batch_size, lengths, of_buckets):
                 done += 1
                 if done > start:
-                    batch = window.batch(jets)
-                    yield batch.pinned() if self.pin else batch
+                    yield self._batch(window, jets)
             seen += len(leaving)
             window.keep(staying)
         _check_count("train", seen, self.jets)
+        for _ in range(max(done, start), len(self)):
+            yield self._batch(window, np.empty(0, dtype=np.int64))
+
+    def _batch(self, window: Window, jets: Index) -> Batch:
+        batch = window.batch(jets)
+        return batch.pinned() if self.pin else batch
 
 
 class _Here:
@@ -253,15 +275,15 @@ class _Watched:
         self._reader.close()
 
 
-def _source(reader: BlockReader, prepared: Prepared, plan: MemoryPlan) -> Source:
+def _source(reader: BlockReader, prepared: Prepared, plan: MemoryPlan, share: Share) -> Source:
     """Fill the cache of the plan, if it has one."""
-    chunks = [(file, chunk) for file, record in enumerate(prepared.files) for chunk in range(len(record.chunks))]
+    chunks = [(file, chunk) for file, own in enumerate(share.chunks) for chunk in own]
     constituents = constituents_per_jet(prepared)
     if plan.cache == "none":
         return Streamed(reader, chunks, plan.window, constituents)
     blocks = progress(reader.blocks(chunks, USED), total=len(chunks), description="reading", unit="chunks")
     if plan.cache == "ram":
-        held = Held(zip(chunks, blocks, strict=True), {s: prepared.total(s) for s in USED}, constituents)
+        held = Held(zip(chunks, blocks, strict=True), share.jets, constituents)
         reader.close()
         return held
     scratch = Scratch(zip(chunks, blocks, strict=True), plan.scratch)

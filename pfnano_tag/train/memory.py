@@ -14,6 +14,7 @@ from pfnano_tag.prepare.splitting import SPLITS
 from pfnano_tag.train.cache import USED
 from pfnano_tag.train.decoding import FILES_AT_ONCE
 from pfnano_tag.train.readers import IN_FLIGHT
+from pfnano_tag.train.sharding import Share, share_of
 
 GB = 1e9
 
@@ -85,8 +86,10 @@ def bytes_per_jet(prepared: Prepared, vectors: bool) -> float:
     return size
 
 
-def memory_plan(card: Card, prepared: Prepared, buffers: Sequence[int], vectors: bool) -> MemoryPlan:
-    """Choose the cache and add up the memory.
+def memory_plan(
+    card: Card, prepared: Prepared, buffers: Sequence[int], vectors: bool, share: Share | None = None
+) -> MemoryPlan:
+    """Choose the cache and add up the memory of one process.
 
     Parameters
     ----------
@@ -98,23 +101,26 @@ def memory_plan(card: Card, prepared: Prepared, buffers: Sequence[int], vectors:
         `training.buffer` of each network.
     vectors : bool
         Whether a network needs four-vectors.
+    share : Share, optional
+        Which jets the process reads; all when not given.
     """
     cache = card.resources.cache
+    share = share_of(prepared) if share is None else share
+    buffer = share.buffer(max(buffers))
     if cache == "auto":
-        held = _plan(card, prepared, "ram", buffers, vectors)
-        return held if held.total <= allowed(card) else _plan(card, prepared, "none", buffers, vectors)
-    return _plan(card, prepared, cache, buffers, vectors)
+        held = _plan(card, prepared, "ram", buffer, vectors, share)
+        return held if held.total <= allowed(card) else _plan(card, prepared, "none", buffer, vectors, share)
+    return _plan(card, prepared, cache, buffer, vectors, share)
 
 
-def _plan(card: Card, prepared: Prepared, cache: str, buffers: Sequence[int], vectors: bool) -> MemoryPlan:
-    per_jet = bytes_per_jet(prepared, vectors)
-    used = {split: prepared.total(split) for split in USED}
-    chunks = max(1, sum(len(record.chunks) for record in prepared.files))
+def _plan(card: Card, prepared: Prepared, cache: str, buffer: int, vectors: bool, share: Share) -> MemoryPlan:
+    per_jet, used = bytes_per_jet(prepared, vectors), share.jets
+    chunks = max(1, sum(map(len, share.chunks)))
     block = per_jet * sum(used.values()) / chunks
     readers = card.resources.readers
-    files = FILE * min(FILES_AT_ONCE, len(prepared.files))
+    files = FILE * min(FILES_AT_ONCE, sum(map(bool, share.chunks)))
     working = WORKING * card.resources.chunk_bytes + files
-    window = round(min(max(buffers), used["train"]) + used["train"] / chunks)
+    window = round(min(buffer, used["train"]) + used["train"] / chunks)
     parts = {"program": PROGRAM}
     if cache == "ram":
         parts["jets"] = per_jet * sum(used.values())

@@ -157,7 +157,7 @@ def _jets(card: Card, prepared: Prepared, recipes: Sequence[Recipe], interruptio
     memory = _memory(card, prepared, recipes)
     check_memory(card, prepared, memory)
     stream = Stream.of_study(card, prepared, memory, lambda: interruption.asked)
-    log.info("%d jets to train on, %d to validate on; cache %s", *stream.jets.values(), memory.cache)
+    log.info("%d jets to train on, %d to validate on; cache %s", *stream.share.jets.values(), memory.cache)
     return stream
 
 
