@@ -159,7 +159,14 @@ class Batch:
         sizes = part_B.unique_consecutive(return_counts=True)[1].tolist()
         if len(sizes) == 1:
             return [self]
-        every = torch.arange(len(self)).split(sizes)
+        every = torch.arange(len(self), device=behind_B.device).split(sizes)
+        return [self.select(indices).trimmed() for indices in every]
+
+    def split(self, jets: int) -> list[Batch]:
+        """Cut into neighbouring jets, so many at most, each part padded to its longest jet."""
+        if len(self) <= jets:
+            return [self]
+        every = torch.arange(len(self), device=self.jet_BF.device).split(jets)
         return [self.select(indices).trimmed() for indices in every]
 
     def trimmed(self) -> Batch:
