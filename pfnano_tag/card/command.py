@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pfnano_tag.card.launch import launch_of
 from pfnano_tag.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_INCOMPLETE, Incomplete, UserError
 
 if TYPE_CHECKING:
@@ -100,7 +101,9 @@ def add_dry_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print plan, branches and memory, and stop")
 
 
-def main_of(parser: argparse.ArgumentParser, run: Callable[[Card, argparse.Namespace], int | None]) -> None:
+def main_of(
+    parser: argparse.ArgumentParser, run: Callable[[Card, argparse.Namespace], int | None], together: bool = False
+) -> None:
     """Parse, read the card, run, and end the process with the exit code: 0 complete, 2 bad input, 75 incomplete.
 
     Parameters
@@ -109,16 +112,27 @@ def main_of(parser: argparse.ArgumentParser, run: Callable[[Card, argparse.Names
         From `parser_for`.
     run : callable
         Gets the card and the options, returns an exit code or None (complete).
+    together : bool
+        Whether several processes, started by torchrun, can share the work; else they are refused.
     """
     if "--print-card" in sys.argv[1:]:
         _waive_other_options(parser)
     options = parser.parse_args()
 
     def step() -> int | None:
+        if not together:
+            _refuse_torchrun(parser.prog)
         card = card_of(options)
         return EXIT_COMPLETE if card is None else run(card, options)
 
     sys.exit(exit_code_of(step, verbose=options.verbose))
+
+
+def _refuse_torchrun(command: str) -> None:
+    """Refuse to do the same work several times over (srun may start independent commands side by side)."""
+    launch = launch_of()
+    if launch.by == "torchrun":
+        raise UserError(f"{launch.size} processes were started, but this work is for one: run `{command}` by itself")
 
 
 def _waive_other_options(parser: argparse.ArgumentParser) -> None:
@@ -182,6 +196,8 @@ def progress(
 ) -> Iterator[Item]:
     """Yield items under a progress bar; where stderr is no terminal, a plain line every tenth of the way.
 
+    Where logging leaves such lines out, there is no bar either.
+
     Parameters
     ----------
     items : iterable
@@ -197,7 +213,7 @@ def progress(
     note : callable or None
         What the bar says of the work so far, asked after each item.
     """
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
         from tqdm import tqdm
 
         with tqdm(total=total, desc=description, unit=f" {unit}", leave=False, dynamic_ncols=True) as bar:

@@ -102,6 +102,11 @@ class RowNorm(nn.Module):
         return scale, self.bias - self.running_mean * scale
 
 
+def has_row_norm(module: nn.Module) -> bool:
+    """Whether a network has a layer that takes statistics of the jets of all processes."""
+    return any(isinstance(part, RowNorm) for part in module.modules())
+
+
 def processes() -> int:
     """Processes that train a network together; 1 where there is no process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

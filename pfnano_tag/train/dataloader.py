@@ -209,7 +209,8 @@ class Loader:
         StudyError
             When the files give another number of jets than they were prepared with.
         """
-        generator = torch.Generator().manual_seed(seed_of(self.seed, "order", epoch, self.share.rank))
+        rank = [self.share.rank] if self.share.rank else []
+        generator = torch.Generator().manual_seed(seed_of(self.seed, "order", epoch, *rank))
         order = chunk_order([len(chunks) for chunks in self.share.chunks], generator)
         window = self.source.window([(file, self.share.chunks[file][place]) for file, place in order])
         try:

@@ -45,9 +45,14 @@ class Share:
         """Number of ranks."""
         return len(self.training)
 
+    @property
+    def total(self) -> int:
+        """Training jets of all ranks."""
+        return sum(self.training)
+
     def steps(self, batch_size: int) -> int:
         """Batches in an epoch, the same for all ranks: those of one process with batches of `batch_size` jets."""
-        return -(-sum(self.training) // batch_size)
+        return -(-self.total // batch_size)
 
     def batch_size(self, batch_size: int) -> int:
         """Jets of this rank in a batch of about `batch_size` jets of all ranks.
