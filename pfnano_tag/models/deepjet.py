@@ -190,8 +190,8 @@ def read_backwards(lstm: nn.LSTM, rows_TD: Tensor, mask_BN: Tensor) -> Tensor:
         (B, H); zero for jets without constituents.
     """
     state_BH = rows_TD.new_zeros(len(mask_BN), lstm.hidden_size)
-    if not len(rows_TD):  # the sum keeps the layers in front in the backward pass, where other processes have rows
-        return state_BH + rows_TD.sum()
+    if not len(rows_TD):
+        return state_BH
     filled = mask_BN.any(1).nonzero().squeeze(1)  # the LSTM takes no empty sequences
     mask_BN = mask_BN[filled]
     counts_B = mask_BN.sum(1)

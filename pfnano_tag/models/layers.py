@@ -6,7 +6,8 @@ tokens of all groups (packed to the left, padded), T real tokens of all jets, F 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +46,7 @@ class RowNorm(nn.Module):
     statistics in proportion to its rows, relative to the largest batch so far: the last batch of an epoch may hold
     two jets, whose mean and variance would otherwise, with a high momentum, decide what the epoch's checkpoint is
     worth. Where several processes train together (`torch.distributed`), the rows are those of all of them: each must
-    call the layer, with as few rows as it may have.
+    call the layer, with as few rows as it may have, and in a context `in_step`.
 
     Parameters
     ----------
@@ -84,6 +85,7 @@ class RowNorm(nn.Module):
         self.most_rows.clamp_(min=rows)
         return self.momentum * rows / int(self.most_rows)
 
+    @torch.compiler.disable
     def _normalised_together(self, rows_TD: Tensor) -> Tensor:
         mean_D, variance_D, rows = statistics_of_all(rows_TD.detach().to(self.weight.dtype))
         if rows < 2:
@@ -93,7 +95,9 @@ class RowNorm(nn.Module):
         self.running_mean.lerp_(mean_D, momentum)
         self.running_var.lerp_(variance_D * rows / (rows - 1), momentum)
         scale_D = torch.rsqrt(variance_D + self.eps)
-        out_TD: Tensor = _NormalisedTogether.apply(rows_TD, self.weight, self.bias, mean_D, scale_D, rows)
+        out_TD: Tensor
+        out_TD, link = _NormalisedTogether.apply(rows_TD, self.weight, self.bias, mean_D, scale_D, rows, _CHAIN.last)
+        _CHAIN.add(link)
         return out_TD
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
@@ -131,8 +135,42 @@ def statistics_of_all(rows_TD: Tensor) -> tuple[Tensor, Tensor, int]:
     return mean_D, squares_D / rows, int(count_P1.sum())
 
 
+class _Chain:
+    """Ties the norms of a forward pass together; open inside `in_step`."""
+
+    def __init__(self) -> None:
+        self.open, self.last = False, torch.zeros(())
+
+    def add(self, link: Tensor) -> None:
+        """Take the next link (none that has no gradient: activation checkpointing goes forward without)."""
+        if self.open and link.requires_grad:
+            self.last = link
+
+    def tie(self, loss: Tensor) -> Tensor:
+        """The loss, tied to the last link, whose value is zero."""
+        return loss + self.last.to(loss)
+
+
+_CHAIN = _Chain()
+
+
+@contextmanager
+def in_step() -> Iterator[Callable[[Tensor], Tensor]]:
+    """Context of a forward pass that several processes make together; yields what the loss goes through at its end.
+
+    In the backward pass each norm adds up numbers of all processes. They must come in the same order everywhere, and
+    none may be left out where a process has no rows and the loss does not depend on them: a chain of zeros leads from
+    the loss through all norms in the reverse order of their calls.
+    """
+    _CHAIN.open, _CHAIN.last = True, torch.zeros(())
+    try:
+        yield _CHAIN.tie
+    finally:
+        _CHAIN.open, _CHAIN.last = False, torch.zeros(())
+
+
 class _NormalisedTogether(torch.autograd.Function):
-    """Batch norm with the mean and the standard deviation of the rows of all processes.
+    """Batch norm with the mean and the standard deviation of the rows of all processes, and a link of the chain.
 
     The loss is the sum of the processes' losses: its gradient with respect to a row has parts through the statistics,
     to which the losses of all processes contribute. The gradients of weight and bias are this process's part.
@@ -140,25 +178,31 @@ class _NormalisedTogether(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, rows_TD: Tensor, weight_D: Tensor, bias_D: Tensor, mean_D: Tensor, scale_D: Tensor, rows: int
-    ) -> Tensor:
+        ctx: Any,
+        rows_TD: Tensor,
+        weight_D: Tensor,
+        bias_D: Tensor,
+        mean_D: Tensor,
+        scale_D: Tensor,
+        rows: int,
+        link: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         """Normalise the rows of this process."""
         normalised_TD = (rows_TD - mean_D) * scale_D
         ctx.save_for_backward(normalised_TD, scale_D * weight_D)
         ctx.rows, ctx.dtype = rows, rows_TD.dtype
-        return (normalised_TD * weight_D + bias_D).to(rows_TD.dtype)
+        return (normalised_TD * weight_D + bias_D).to(rows_TD.dtype), torch.zeros_like(link)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient_TD: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients with respect to the rows of this process, to weight and bias."""
+    def backward(ctx: Any, gradient_TD: Tensor, of_link: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients with respect to the rows of this process, to weight, bias and link."""
         normalised_TD, scale_D = ctx.saved_tensors
         gradient_TD = gradient_TD.to(scale_D.dtype)
         of_bias_D, of_weight_D = gradient_TD.sum(0), (gradient_TD * normalised_TD).sum(0)
-        # also where the rows are inputs, without a gradient: other processes may wait
         bias_D, weight_D = _summed(torch.stack([of_bias_D, of_weight_D])) / ctx.rows
         rows_TD = (gradient_TD - bias_D - normalised_TD * weight_D) * scale_D
-        return rows_TD.to(ctx.dtype), of_weight_D, of_bias_D, None, None, None
+        return rows_TD.to(ctx.dtype), of_weight_D, of_bias_D, None, None, None, of_link
 
 
 def _summed(values: Tensor) -> Tensor:
@@ -250,8 +294,9 @@ class Tokens:
     def padded(self, rows_TD: Tensor) -> Tensor:
         """Rows as one sequence per jet (B, L, D), zero in the padding."""
         if self._is_full:
-            return rows_TD.view(*self.mask_BL.shape, -1)
-        return scatter_rows(rows_TD, self.slots_T, self.mask_BL.numel()).view(*self.mask_BL.shape, -1)
+            return rows_TD.view(*self.mask_BL.shape, rows_TD.shape[1])
+        padded = scatter_rows(rows_TD, self.slots_T, self.mask_BL.numel())
+        return padded.view(*self.mask_BL.shape, rows_TD.shape[1])
 
     def rows(self, padded_BLD: Tensor) -> Tensor:
         """Rows (T, D) of padded sequences."""

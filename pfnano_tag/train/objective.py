@@ -20,7 +20,7 @@ from pfnano_tag.card.attacks import Attack
 from pfnano_tag.card.training import Training
 from pfnano_tag.errors import CardError, DataError
 from pfnano_tag.models.batch import Batch, call
-from pfnano_tag.models.layers import has_row_norm
+from pfnano_tag.models.layers import has_row_norm, in_step
 from pfnano_tag.models.losses import LOSSES, divergence, weighted_mean
 from pfnano_tag.prepare.inputs import InputSpec
 from pfnano_tag.train.distributed import ALONE, World
@@ -139,8 +139,9 @@ class Objective:
     ) -> Tensor:
         total = torch.zeros((), device=batch.jet_BF.device)
         for place, part in enumerate(parts):
-            with self._precision(batch.jet_BF.device):
-                loss = self(module, part, epoch, number, place) * (weight_of(part) / weight if weight else 0.0)
+            share = weight_of(part) / weight if weight else 0.0
+            with self._precision(batch.jet_BF.device), in_step() as tied:
+                loss = tied(self(module, part, epoch, number, place) * share)
             loss.backward()
             total = total + loss.detach()
         return total

@@ -157,9 +157,9 @@ def set_random_states(states: dict[str, Tensor | None], world: World, device: to
             world.size,
         )
         return
-    torch.set_rng_state(states["cpu"][world.rank])
+    torch.set_rng_state(states["cpu"][world.rank].clone())  # torch reads beyond a row of a larger tensor
     if device.type == "cuda" and states["cuda"] is not None:
-        torch.cuda.set_rng_state(states["cuda"][world.rank], device)
+        torch.cuda.set_rng_state(states["cuda"][world.rank].clone(), device)
 
 
 def read_metrics(folder: Path, last_epoch: int, metric: str) -> list[Metrics]:
