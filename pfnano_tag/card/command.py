@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pfnano_tag.card.launch import launch_of
+from pfnano_tag.card.launch import Launch, launch_of
 from pfnano_tag.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_INCOMPLETE, Incomplete, UserError
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pfnano_tag")
 Item = TypeVar("Item")
+TIME = "%H:%M:%S"
+"""How the log tells the time."""
 
 
 def parser_for(command: str, description: str | None, card: bool = True) -> argparse.ArgumentParser:
@@ -120,12 +122,22 @@ def main_of(
     options = parser.parse_args()
 
     def step() -> int | None:
-        if not together:
+        if together:
+            _speak_for(launch_of())
+        else:
             _refuse_torchrun(parser.prog)
         card = card_of(options)
         return EXIT_COMPLETE if card is None else run(card, options)
 
     sys.exit(exit_code_of(step, verbose=options.verbose))
+
+
+def _speak_for(launch: Launch) -> None:
+    """Let the first of several processes tell how the work goes on, the others, by rank, only what is wrong."""
+    if launch.rank:
+        log.setLevel(logging.WARNING)
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(logging.Formatter(f"%(asctime)s rank {launch.rank}: %(message)s", TIME))
 
 
 def _refuse_torchrun(command: str) -> None:
@@ -148,7 +160,7 @@ def exit_code_of(step: Callable[[], int | None], verbose: bool = False) -> int:
     (`| head`) ends the command without a word.
     """
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt=TIME
     )
     for noisy in ("matplotlib", "PIL", "fsspec", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -10,9 +10,11 @@ A process alone (`ALONE`) runs the same lines: its sums are its own numbers.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import logging
-from collections.abc import Iterator, Sequence
+import time
+import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,11 +23,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 
 from pfnano_tag.card.launch import Launch
 from pfnano_tag.errors import Incomplete, UserError
-
-log = logging.getLogger("pfnano_tag")
 
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for another one that is alive; one that has ended is noticed at once."""
@@ -127,7 +129,7 @@ ALONE = World()
 def joined(launch: Launch, device: torch.device) -> Iterator[World]:
     """Let the processes of a launch meet, and part at the end.
 
-    Errors of a process that is not alone name its rank; ranks above 0 log warnings and errors only.
+    Errors of a process that is not alone name its rank.
 
     Parameters
     ----------
@@ -146,22 +148,21 @@ def joined(launch: Launch, device: torch.device) -> Iterator[World]:
     if launch.size == 1:
         yield ALONE
         return
-    with _named(launch.rank):
-        try:
-            _meet(launch, device)
-            yield World(launch.rank, launch.size)
-        except (UserError, Incomplete) as error:
-            raise type(error)(f"rank {launch.rank}: {error}") from error
-        except RuntimeError as error:
-            if not is_lost(error):
-                raise
-            raise Incomplete(
-                f"rank {launch.rank}: another process has ended or does not answer; the last state that was written "
-                f"is kept, go on with --resume ({_first_line(error)})"
-            ) from error
-        finally:
-            if dist.is_initialized():
-                dist.destroy_process_group()
+    try:
+        _meet(launch, device)
+        yield World(launch.rank, launch.size)
+    except (UserError, Incomplete) as error:
+        raise type(error)(f"rank {launch.rank}: {error}") from error
+    except RuntimeError as error:
+        if not is_lost(error):
+            raise
+        raise Incomplete(
+            f"rank {launch.rank}: another process has ended or does not answer; the last state that was written is "
+            f"kept, go on with --resume ({_first_line(error)})"
+        ) from error
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def device_of_rank(device: torch.device, launch: Launch) -> torch.device:
@@ -183,9 +184,9 @@ def _meet(launch: Launch, device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group(
-            backend, init_method=where, rank=launch.rank, world_size=launch.size, timeout=PATIENCE
-        )
+        store, _, _ = next(rendezvous(where, launch.rank, launch.size, timeout=PATIENCE))
+        store = PrefixStore(_attempt(store, launch), store)
+        dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"can't meet the other {launch.size - 1} processes that {launch.by} started at {where} "
@@ -193,24 +194,30 @@ def _meet(launch: Launch, device: torch.device) -> None:
         ) from error
 
 
-@contextmanager
-def _named(rank: int) -> Iterator[None]:
-    """Name the rank in the log; only rank 0 tells how the work goes on."""
-    level, handlers = log.level, logging.getLogger().handlers
-    formatters = [handler.formatter for handler in handlers]
-    if rank:
-        log.setLevel(logging.WARNING)
-        _set(handlers, [logging.Formatter(f"%(asctime)s rank {rank}: %(message)s", "%H:%M:%S")] * len(handlers))
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        _set(handlers, formatters)
+def _attempt(store: Store, launch: Launch) -> str:
+    """A name that only the processes of this attempt share.
 
-
-def _set(handlers: Sequence[logging.Handler], formatters: Sequence[logging.Formatter | None]) -> None:
-    for handler, formatter in zip(handlers, formatters, strict=True):
-        handler.setFormatter(formatter)
+    The store that torchrun keeps outlives the processes that it restarts: what the dead have left there must not be
+    taken for the word of the living. Each process says a name of its own; rank 0 lists those that it has read, until
+    all have found theirs in the list.
+    """
+    own, end = uuid.uuid4().hex, time.monotonic() + PATIENCE.total_seconds()
+    store.set(f"name/{launch.rank}", own)
+    while time.monotonic() < end:
+        if launch.rank == 0:
+            names = "".join(store.get(f"name/{rank}").decode() for rank in range(launch.size))
+            store.set("names", names)
+        else:
+            names = store.get("names").decode()
+        attempt = hashlib.sha256(names.encode()).hexdigest()
+        if own in names:
+            store.set(f"{attempt}/{launch.rank}", "seen")
+        if launch.rank == 0 and store.check([f"{attempt}/{rank}" for rank in range(launch.size)]):
+            store.set(f"{attempt}/complete", "")
+        if own in names and store.check([f"{attempt}/complete"]):
+            return attempt
+        time.sleep(0.02)
+    raise RuntimeError("some of them have not come")
 
 
 def _first_line(error: BaseException) -> str:
