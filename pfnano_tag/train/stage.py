@@ -16,6 +16,7 @@ from pfnano_tag.models.device import chosen_device
 from pfnano_tag.prepare.prepared import Prepared, read_prepared
 from pfnano_tag.train import rate_finder
 from pfnano_tag.train.cache import USED
+from pfnano_tag.train.compilation import check_compiler
 from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.distributed import World, device_of_rank, joined
 from pfnano_tag.train.interruption import Interruption
@@ -172,8 +173,11 @@ def _begin(card: Card, models: Sequence[str] | None, world: World) -> tuple[Prep
         bind(card)
     torch.set_num_threads(card.resources.threads)
     recipes = [recipe_of(card, prepared, name) for name in names]
+    device = chosen_device(card.resources.device)
     for recipe in recipes:
         _check(recipe, prepared)
+        if recipe.settings.compile:
+            check_compiler(device)
     return prepared, recipes
 
 
