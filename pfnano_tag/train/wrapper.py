@@ -211,13 +211,13 @@ class Trainer:
         where = f"{what} {value} in epoch {epoch}, batch {number + 1} of {len(self.loader)}"
         spoiled_P = self.world.table(is_spoiled(jets))[:, 0] > 0
         blamed = [*spoiled_P.nonzero().flatten().tolist(), *(~losses_P.isfinite()).nonzero().flatten().tolist(), 0][0]
-        if self.world.rank != blamed:
-            return DataError(f"model {recipe.name}: {where}; rank {blamed} says why")
-        kept = keep(recipe.folder, jets, {"model": recipe.name, "problem": where})
-        return DataError(
-            f"model {recipe.name}: {where}; {cause_of(jets, recipe.settings.learning_rate)}; {kept}; "
-            f"{self.epochs_done} finished epochs are kept"
-        )
+        words = f"rank {blamed} says why"
+        if self.world.rank == blamed:
+            kept = keep(recipe.folder, jets, {"model": recipe.name, "problem": where})
+            cause = cause_of(jets, recipe.settings.learning_rate)
+            words = f"{cause}; {kept}; {self.epochs_done} finished epochs are kept"
+        self.world.wait()
+        return DataError(f"model {recipe.name}: {where}; {words}")
 
     def _stopped(self, epoch: int, stop: Incomplete) -> Incomplete:
         """Keep what was trained of an epoch, and say where it ended.
@@ -254,10 +254,11 @@ class Trainer:
         return self.epochs_done - best_of(self.history, self.recipe.settings.best)["epoch"] >= patience
 
     def _save(self) -> None:
-        """Write what a training needs to go on from here."""
+        """Write what a training needs to go on from here; none ends before: launchers end the others with it."""
         random = random_states(self.world, self.device)
         if self.world.leads:
             save_state(self.recipe.folder, self._state() | {"random": random})
+        self.world.wait()
 
     def _state(self) -> dict[str, Any]:
         return {

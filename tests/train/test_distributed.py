@@ -1,5 +1,6 @@
 """Two processes that train together: gradient, batch norm and metrics of one process, and one that writes."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from synthetic import CLASSES, features, labelled_jets, specification
 from pfnano_tag.card.attacks import Attack
 from pfnano_tag.card.evaluation import Evaluation
 from pfnano_tag.card.training import Training
-from pfnano_tag.errors import DataError, Incomplete
+from pfnano_tag.errors import CheckpointError, DataError, Incomplete
 from pfnano_tag.models.batch import collate
 from pfnano_tag.models.layers import RowNorm, in_step
 from pfnano_tag.models.registry import build
@@ -193,7 +194,8 @@ def stream_of(world, spoiled=None):
     if world.rank == spoiled:
         training.weight[17] = float("nan")
     stream = Stream.of_jets(training, validation)
-    stream.share = replace(stream.share, rank=world.rank, training=sizes[0])
+    if world.size > 1:
+        stream.share = replace(stream.share, rank=world.rank, training=sizes[0])
     return stream
 
 
@@ -247,6 +249,19 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit_and_rank_0_writes(rank
 
 def _train(world, folder, architecture, settings, stop=None, resume=False):
     return train(world, folder, architecture, stop, resume, **settings)
+
+
+def test_another_number_of_processes_goes_on_behind_an_epoch_but_not_within_one(ranks, tmp_path, caplog):
+    ranks.run(_train, tmp_path, "deepsets", {}, 5)
+    with pytest.raises(
+        CheckpointError, match=r"stopped behind batch 2 of an epoch that 2 processes shared: go on with 2"
+    ):
+        train(ALONE, tmp_path, "deepsets", resume=True)
+    shutil.rmtree(tmp_path / "rank0")
+    ranks.run(_train, tmp_path, "deepsets", {"epochs": 2})
+    assert train(ALONE, tmp_path, "deepsets", resume=True)[0] == ""
+    assert "model net was trained by 2 processes so far and goes on with 1" in caplog.text
+    assert "epoch_0003.safetensors" in content(tmp_path / "rank0")
 
 
 def _spoiled(world, folder):

@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from pfnano_tag.card import read_card
+from pfnano_tag.train import stage
+from pfnano_tag.train.sharding import share_of
 from tests.train.ranks import free_port
 from tests.train.test_stream import study as _study
 
 study = _study  # a fixture of another module
-EPOCHS = 14
+EPOCHS = 12
 
 
 @pytest.fixture(scope="module")
@@ -119,16 +122,15 @@ def test_two_processes_stopped_killed_and_restarted_end_with_the_bits_of_an_unin
     assert named["training"]["processes"] == 2
 
 
-def test_another_number_of_processes_goes_on_behind_an_epoch_but_not_within_one(study, card):
-    longer = [card, "--model", "whole", "--resume", "-s", f"training.epochs={EPOCHS + 1}"]
-    codes, said = ends(srun(longer, ranks=1))
-    assert codes == [0]
-    assert "model whole was trained by 2 processes so far and goes on with 1" in said[0]
-
-
-def test_the_plan_is_told_once(study, card):
-    codes, (first, second) = ends(srun([card, "--dry-run"]))
-    assert codes == [0, 0]
-    assert "processes: 2, with" in first
-    assert "memory of each process" in first
-    assert not second
+def test_the_plan_says_how_the_jets_are_shared(study, card, monkeypatch):
+    for name, value in {
+        "RANK": 0,
+        "WORLD_SIZE": 2,
+        "LOCAL_RANK": 0,
+        "MASTER_ADDR": "there",
+        "MASTER_PORT": 1,
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    text = stage.plan(read_card(str(card)))
+    assert f"processes: 2, with {', '.join(map(str, share_of(study[1], 0, 2).training))} of the training jets" in text
+    assert "memory of each process: about" in text
