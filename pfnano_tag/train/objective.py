@@ -112,14 +112,14 @@ class Objective:
             When the memory does not suffice for a single jet; with several processes and batch norm, whose passes
             through the network keep step, for a part of the batch.
         """
-        weight, most = self._of_all(batch, self._parts(module, batch))
+        parts = self._parts(module, batch)
+        weight, most = self._of_all(batch, parts)
         together = self._world.size > 1 and has_row_norm(module)
+        if together:
+            nothing = batch.select(torch.arange(0, device=batch.jet_BF.device))
+            parts += [nothing] * (most - len(parts))
         while True:
             module.zero_grad(set_to_none=True)
-            parts = self._parts(module, batch)
-            if together:
-                nothing = batch.select(torch.arange(0, device=batch.jet_BF.device))
-                parts += [nothing] * (most - len(parts))
             try:
                 return self._sum_of_parts(module, batch, parts, weight, epoch, number)
             except (MemoryError, RuntimeError) as error:
@@ -128,6 +128,7 @@ class Objective:
                 if together:
                     raise _too_large_together(max(map(len, parts)), error) from error
                 self._jets_at_once = _half(max(map(len, parts)), error)
+                parts = self._parts(module, batch)
 
     def _of_all(self, batch: Batch, parts: list[Batch]) -> tuple[float, int]:
         """Sum of weights of a batch over all processes, and the most parts in one of them."""
