@@ -13,6 +13,9 @@ metrics beside the first. What is scanned has its columns.
 
 --find-rate trains nothing either: it raises the learning rate from batch to batch until the loss explodes, and writes
 models/NAME/learning_rate.json and .png.
+
+Several processes, started by `torchrun --nproc-per-node N -m pfnano_tag.train CARD` or `srun -n N python -m
+pfnano_tag.train CARD`, train each network together.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from pfnano_tag.card.command import add_dry_run, main_of, parser_for
+from pfnano_tag.card.launch import launch_of
 
 if TYPE_CHECKING:
     from pfnano_tag.card import Card
@@ -48,7 +52,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(card: Card, options: argparse.Namespace) -> int | None:
-    """Run the stage; torch is imported only now."""
+    """Run the stage; torch is imported only now. What several processes would all say, the first one says."""
+    if launch_of().rank and (options.select is not None or options.dry_run):
+        return None
     if options.select is not None:
         from pfnano_tag.train.selection import as_table, select
 
@@ -71,4 +77,4 @@ def run(card: Card, options: argparse.Namespace) -> int | None:
 
 
 if __name__ == "__main__":
-    main_of(parser(), run)
+    main_of(parser(), run, together=True)

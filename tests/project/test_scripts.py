@@ -292,3 +292,17 @@ def test_a_job_of_condor_trains_the_model_of_its_line():
     assert (options.card, options.model, options.resume) == ("a card.yaml", ["part_lr1em3"], True)
     assert options.set == ["resources.threads=1"]
     assert lines[-1] == "queue model from models.txt"
+
+
+@pytest.mark.parametrize("tasks", ["1", "2"])
+def test_a_training_on_slurm_is_started_by_srun_where_it_has_several_tasks(tmp_path, tasks):
+    for name in ("srun", "python"):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        program.chmod(0o755)
+    variables = {"SLURM_NTASKS": tasks, "SLURM_CPUS_PER_TASK": "3", "PFNANO_TAG_ENV": "current"}
+    environment = os.environ | variables | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = bash(ROOT / "slurm" / "train.sh", "a card.yaml", "net", "-s", "study.seed=2", env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    training = "python -m pfnano_tag.train a card.yaml --model net --resume -s resources.threads=3 -s study.seed=2\n"
+    assert done.stdout == ("" if tasks == "1" else "srun --kill-on-bad-exit=1 --cpus-per-task=3 ") + training
