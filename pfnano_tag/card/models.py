@@ -8,8 +8,8 @@ from pydantic import Field
 
 from pfnano_tag.card.base import Section
 
-Architecture = Literal["mlp", "deepsets", "deepjet", "particle_transformer"]
-OF_SEQUENCES: tuple[Architecture, ...] = ("particle_transformer",)
+Architecture = Literal["mlp", "deepsets", "deepjet", "particle_transformer", "multitask"]
+OF_SEQUENCES: tuple[Architecture, ...] = ("particle_transformer", "multitask")
 """Architectures whose batches go through in parts (`training.constituents_at_once`)."""
 
 

@@ -31,9 +31,9 @@ class Training(Section):
     """Jets per batch."""
 
     constituents_at_once: Annotated[int, Field(ge=1)] | None = 2048
-    """Constituents that pass a network of sequences (particle_transformer) forward and backward at once: a batch with
-    more is split by jets, and the gradients add up to that of the whole batch's sum(w l)/sum(w). Bounds the memory,
-    whatever the jets' lengths; batch norm sees the parts. null: never split."""
+    """Constituents that pass a network of sequences (particle_transformer, multitask) forward and backward at once: a
+    batch with more is split by jets, and the gradients add up to that of the whole batch's sum(w l)/sum(w). Bounds
+    the memory, whatever the jets' lengths; batch norm sees the parts. null: never split."""
 
     buffer: Annotated[int, Field(ge=1)] = 200_000
     """Jets that are shuffled at a time; where all jets fit, each epoch is one permutation. At least two batches."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -114,13 +114,17 @@ class GroupBatch:
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of some jets as a network takes them, with labels (int64) and weights where known."""
+    """Inputs of some jets as a network takes them, with labels (int64), weights and targets of tasks where known.
+
+    `targets` has what `models.tasks` names: `jet/...` (B,), or a group's (B, N).
+    """
 
     jet_BF: Tensor
     jet_default_BF: Tensor
     groups: dict[str, GroupBatch]
     label_B: Tensor | None = None
     weight_B: Tensor | None = None
+    targets: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.jet_BF)
@@ -138,7 +142,8 @@ class Batch:
         }
         label = None if self.label_B is None else self.label_B[indices]
         weight = None if self.weight_B is None else self.weight_B[indices]
-        return Batch(self.jet_BF[indices], self.jet_default_BF[indices], groups, label, weight)
+        targets = {name: target[indices] for name, target in self.targets.items()}
+        return Batch(self.jet_BF[indices], self.jet_default_BF[indices], groups, label, weight, targets)
 
     def parts(self, constituents: int) -> list[Batch]:
         """Cut into neighbouring jets with about so many constituents together, each part padded to its longest jet.
@@ -161,13 +166,15 @@ class Batch:
     def trimmed(self) -> Batch:
         """The same jets, each group padded to its longest jet."""
         groups = {}
+        targets = dict(self.targets)
         for name, group in self.groups.items():
             longest = int(group.mask_BN.sum(1).max()) if len(self) else 0
             vectors = None if group.vectors_BN4 is None else group.vectors_BN4[:, :longest]
             groups[name] = GroupBatch(
                 group.x_BNF[:, :longest], group.mask_BN[:, :longest], group.default_BNF[:, :longest], vectors
             )
-        return replace(self, groups=groups)
+            targets |= {key: one[:, :longest] for key, one in targets.items() if key.startswith(f"{name}/")}
+        return replace(self, groups=groups, targets=targets)
 
     def with_jets(self, indices: Tensor, jets: Batch) -> Batch:
         """The same batch, in which the given jets (int64) have the input values of `jets`."""
@@ -187,7 +194,8 @@ class Batch:
         }
         label = None if self.label_B is None else self.label_B.pin_memory()
         weight = None if self.weight_B is None else self.weight_B.pin_memory()
-        return Batch(self.jet_BF.pin_memory(), self.jet_default_BF.pin_memory(), groups, label, weight)
+        targets = {name: target.pin_memory() for name, target in self.targets.items()}
+        return Batch(self.jet_BF.pin_memory(), self.jet_default_BF.pin_memory(), groups, label, weight, targets)
 
     @property
     def inputs(self) -> dict[str, Tensor]:
@@ -207,6 +215,68 @@ def call(module: nn.Module, batch: Batch) -> Tensor:
     vectors = {name: group.vectors_BN4 for name, group in batch.groups.items() if group.vectors_BN4 is not None}
     logits_BK: Tensor = module(batch.jet_BF, x, mask, vectors or None)
     return logits_BK
+
+
+def call_all(module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Outputs of all tasks of a network, `flavour` (B, K) among them, which is all that most networks have."""
+    if not module.targets:
+        return {"flavour": call(module, batch)}
+    x = {name: group.x_BNF for name, group in batch.groups.items()}
+    found: dict[str, Tensor] = module.outputs(batch.jet_BF, x, _masks(batch))  # type: ignore[operator]
+    return found
+
+
+def label_weights(module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Sum of the weights of what has a label in a batch, of each task beside the flavour."""
+    if not module.targets:
+        return {}
+    found: dict[str, Tensor] = module.label_weights(  # type: ignore[operator]
+        _masks(batch), batch.targets, batch.label_B, batch.weight_B
+    )
+    return found
+
+
+def task_sums(module: nn.Module, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """Sum of w l over what has a label in a batch, of each task beside the flavour."""
+    if not module.targets:
+        return {}
+    found: dict[str, Tensor] = module.task_sums(  # type: ignore[operator]
+        outputs, _masks(batch), batch.targets, batch.label_B, batch.weight_B
+    )
+    return found
+
+
+def total_loss(
+    module: nn.Module,
+    flavour_loss: Tensor,
+    outputs: dict[str, Tensor],
+    batch: Batch,
+    weights: dict[str, Tensor] | None = None,
+) -> Tensor:
+    """One loss of all tasks of a network, given that of the flavour.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network.
+    flavour_loss : Tensor
+        Scalar.
+    outputs : dict of Tensor
+        From `call_all`.
+    batch : Batch
+        With targets.
+    weights : dict of Tensor or None
+        What the sums of the tasks are divided by; None: from `label_weights` of this batch.
+    """
+    if not module.targets:
+        return flavour_loss
+    known = label_weights(module, batch) if weights is None else weights
+    total: Tensor = module.total_loss(flavour_loss, task_sums(module, outputs, batch), known)  # type: ignore[operator]
+    return total
+
+
+def _masks(batch: Batch) -> dict[str, Tensor]:
+    return {name: group.mask_BN for name, group in batch.groups.items()}
 
 
 @contextmanager

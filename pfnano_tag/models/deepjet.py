@@ -135,6 +135,7 @@ class DeepJet(nn.Module):
 
     needs_vectors: ClassVar[bool] = False
     wants_buckets: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: DeepJetConfig) -> None:
         super().__init__()

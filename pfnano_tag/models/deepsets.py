@@ -56,6 +56,7 @@ class DeepSets(nn.Module):
 
     needs_vectors: ClassVar[bool] = False
     wants_buckets: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: DeepSetsConfig) -> None:
         super().__init__()

@@ -84,6 +84,7 @@ class MLP(nn.Module):
 
     needs_vectors: ClassVar[bool] = False
     wants_buckets: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()

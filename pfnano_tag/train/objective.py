@@ -15,7 +15,7 @@ from pfnano_tag.attack.registry import make
 from pfnano_tag.card.attacks import Attack
 from pfnano_tag.card.training import Training
 from pfnano_tag.errors import CardError
-from pfnano_tag.models.batch import Batch, call
+from pfnano_tag.models.batch import Batch, call, call_all, label_weights, total_loss
 from pfnano_tag.models.losses import LOSSES, divergence, weighted_mean
 from pfnano_tag.prepare.inputs import InputSpec
 from pfnano_tag.train.order import seed_of
@@ -53,7 +53,8 @@ class Objective:
 
     Which batches and which of their jets are attacked is a pure function of the seed, the epoch and the batch's
     number, so that a resumed training attacks the same ones. The attack sees the network as it is at that batch, in
-    evaluation mode, and raises the loss of the card without weights; then the network is in training mode again.
+    evaluation mode, and raises the loss of the card without weights, that of the flavour; then the network is in
+    training mode again. Further tasks of a network see the same jets, attacked or not.
 
     Parameters
     ----------
@@ -77,7 +78,9 @@ class Objective:
     def gradient(self, module: nn.Module, batch: Batch, epoch: int, number: int) -> Tensor:
         """Set the gradients of all parameters to those of a batch's loss, and return the loss.
 
-        A network of sequences takes the batch in parts (`training.constituents_at_once`), whose gradients add up.
+        A network of sequences takes the batch in parts (`training.constituents_at_once`), whose gradients add up: the
+        sums of a part are divided by the weights of the whole batch, each task's by its own. A geometric mean of
+        losses is no sum: there the loss is the mean over the parts.
 
         Parameters
         ----------
@@ -87,14 +90,25 @@ class Objective:
         module.zero_grad(set_to_none=True)
         limit = self._settings.constituents_at_once if module.wants_buckets else None
         parts = [batch] if limit is None else batch.parts(limit)
+        weights = label_weights(module, batch)
         total = torch.zeros(())
         for place, part in enumerate(parts):
-            loss = self(module, part, epoch, number, place) * share_of(part, batch)
+            share = share_of(part, batch)
+            of_part = {name: weight * share for name, weight in weights.items()}
+            loss = self(module, part, epoch, number, place, of_part) * share
             loss.backward()
             total = total + loss.detach()
         return total
 
-    def __call__(self, module: nn.Module, batch: Batch, epoch: int, number: int, part: int = 0) -> Tensor:
+    def __call__(
+        self,
+        module: nn.Module,
+        batch: Batch,
+        epoch: int,
+        number: int,
+        part: int = 0,
+        weights: dict[str, Tensor] | None = None,
+    ) -> Tensor:
         """Weighted mean loss of a batch or a part of it, a scalar with gradients.
 
         Parameters
@@ -109,27 +123,38 @@ class Objective:
             Of the batch in its epoch, from 0.
         part : int
             Of the batch, from 0.
+        weights : dict of Tensor or None
+            What the sums of further tasks are divided by; None: the weights of what has a label here.
         """
         if self._attack is None or not is_attacked(self._settings, epoch, number):
-            return self._loss_of(call(module, batch), batch)
+            return self._loss_of(module, call_all(module, batch), batch, weights)
         chosen_A = self._chosen(len(batch), epoch, number, part)
         nominal = batch if len(chosen_A) == len(batch) else batch.select(chosen_A)
         distort = make(self._attack, self._inputs, seed=seed_of(self._seed, "attack", epoch), loss=self.loss)
         attacked = distort(module, nominal) if len(nominal) else nominal
         if self._settings.attack_loss == "adversarial":
             seen = attacked if nominal is batch else batch.with_jets(chosen_A, attacked)
-            return self._loss_of(call(module, seen), batch)
-        logits_BK = call(module, batch)
+            return self._loss_of(module, call_all(module, seen), batch, weights)
+        outputs = call_all(module, batch)
         if not len(nominal):
-            return self._loss_of(logits_BK, batch)
+            return self._loss_of(module, outputs, batch, weights)
+        logits_BK = outputs["flavour"]
         divergence_A = divergence(logits_BK[chosen_A], call(module, attacked))
         divergence_B = logits_BK.new_zeros(len(batch)).index_copy(0, chosen_A, divergence_A)
         regulariser = weighted_mean(divergence_B, batch.weight_B)
-        return self._loss_of(logits_BK, batch) + self._settings.attack_kl_weight * regulariser
+        return self._loss_of(module, outputs, batch, weights, self._settings.attack_kl_weight * regulariser)
 
-    def _loss_of(self, logits_BK: Tensor, batch: Batch) -> Tensor:
-        loss: Tensor = self.loss(logits_BK, batch.label_B, batch.weight_B)
-        return loss
+    def _loss_of(
+        self,
+        module: nn.Module,
+        outputs: dict[str, Tensor],
+        batch: Batch,
+        weights: dict[str, Tensor] | None,
+        regulariser: Tensor | float = 0.0,
+    ) -> Tensor:
+        """Loss of the card, with what is added to it, and those of further tasks that the network has."""
+        flavour_loss: Tensor = self.loss(outputs["flavour"], batch.label_B, batch.weight_B)
+        return total_loss(module, flavour_loss + regulariser, outputs, batch, weights)
 
     def _chosen(self, count: int, epoch: int, number: int, part: int = 0) -> Tensor:
         """Jets of a batch that are attacked, rising."""

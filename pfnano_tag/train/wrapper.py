@@ -94,7 +94,7 @@ class Recipe:
             When the architecture doesn't take the arguments.
         """
         features = feature_counts(self.inputs)
-        return build(self.architecture, self.arguments, features, len(self.classes))
+        return build(self.architecture, self.arguments, features, len(self.classes), self.classes)
 
     def check(self, tagger: Tagger) -> None:
         """Refuse to go on with a checkpoint of another recipe.

@@ -18,6 +18,7 @@ from pfnano_tag.models.pairs import PairEmbedding, kinematics, pair_features
 from pfnano_tag.models.registry import ARCHITECTURES, build, resolve
 
 SMALL = {
+    "multitask": {"embed": [16], "width": 24, "layers": 2, "heads": 4, "out": 12, "head": [10]},
     "mlp": {"charged": 12, "neutral": 9, "sv": 3, "hidden": [24]},
     "deepjet": {
         "charged": [16, 8],
