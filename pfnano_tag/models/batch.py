@@ -9,7 +9,7 @@ Shape suffixes: J jets, B jets of a batch, N constituents (flat: of all jets; in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from pfnano_tag.nano.targets import TARGETS, group_of
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,10 @@ class GroupBatch:
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of some jets as a network takes them, with labels (int64), weights and targets of tasks where known.
+    """Inputs of some jets as a network takes them, with labels (int64) and weights where known.
 
-    `targets` has what `models.tasks` names: `jet/...` (B,), or a group's (B, N).
+    `targets` holds the truth that further heads learn from, by identifier (`nano.targets`): whole numbers are int64,
+    real ones float32; (B,) for the jet, (B, N) for constituents, unknown (-1 or NaN) in the padding.
     """
 
     jet_BF: Tensor
@@ -129,21 +132,25 @@ class Batch:
     def __len__(self) -> int:
         return len(self.jet_BF)
 
-    def select(self, indices: Tensor) -> Batch:
-        """The given jets (int64), in the given order; the padding stays as wide as it is."""
+    def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every tensor (the first axis runs over jets) replaced by its `change`."""
         groups = {
             name: GroupBatch(
-                group.x_BNF[indices],
-                group.mask_BN[indices],
-                group.default_BNF[indices],
-                None if group.vectors_BN4 is None else group.vectors_BN4[indices],
+                change(group.x_BNF),
+                change(group.mask_BN),
+                change(group.default_BNF),
+                None if group.vectors_BN4 is None else change(group.vectors_BN4),
             )
             for name, group in self.groups.items()
         }
-        label = None if self.label_B is None else self.label_B[indices]
-        weight = None if self.weight_B is None else self.weight_B[indices]
-        targets = {name: target[indices] for name, target in self.targets.items()}
-        return Batch(self.jet_BF[indices], self.jet_default_BF[indices], groups, label, weight, targets)
+        label = None if self.label_B is None else change(self.label_B)
+        weight = None if self.weight_B is None else change(self.weight_B)
+        targets = {name: change(values) for name, values in self.targets.items()}
+        return Batch(change(self.jet_BF), change(self.jet_default_BF), groups, label, weight, targets)
+
+    def select(self, indices: Tensor) -> Batch:
+        """The given jets (int64), in the given order; the padding stays as wide as it is."""
+        return self.each(lambda values: values[indices])
 
     def parts(self, constituents: int) -> list[Batch]:
         """Cut into neighbouring jets with about so many constituents together, each part padded to its longest jet.
@@ -160,7 +167,14 @@ class Batch:
         sizes = part_B.unique_consecutive(return_counts=True)[1].tolist()
         if len(sizes) == 1:
             return [self]
-        every = torch.arange(len(self)).split(sizes)
+        every = torch.arange(len(self), device=behind_B.device).split(sizes)
+        return [self.select(indices).trimmed() for indices in every]
+
+    def split(self, jets: int) -> list[Batch]:
+        """Cut into neighbouring jets, so many at most, each part padded to its longest jet."""
+        if len(self) <= jets:
+            return [self]
+        every = torch.arange(len(self), device=self.jet_BF.device).split(jets)
         return [self.select(indices).trimmed() for indices in every]
 
     def trimmed(self) -> Batch:
@@ -169,11 +183,11 @@ class Batch:
         targets = dict(self.targets)
         for name, group in self.groups.items():
             longest = int(group.mask_BN.sum(1).max()) if len(self) else 0
+            targets |= {key: values[:, :longest] for key, values in targets.items() if group_of(key) == name}
             vectors = None if group.vectors_BN4 is None else group.vectors_BN4[:, :longest]
             groups[name] = GroupBatch(
                 group.x_BNF[:, :longest], group.mask_BN[:, :longest], group.default_BNF[:, :longest], vectors
             )
-            targets |= {key: one[:, :longest] for key, one in targets.items() if key.startswith(f"{name}/")}
         return replace(self, groups=groups, targets=targets)
 
     def with_jets(self, indices: Tensor, jets: Batch) -> Batch:
@@ -183,19 +197,13 @@ class Batch:
 
     def pinned(self) -> Batch:
         """The same batch in page-locked memory, from where a GPU takes it without waiting."""
-        groups = {
-            name: GroupBatch(
-                group.x_BNF.pin_memory(),
-                group.mask_BN.pin_memory(),
-                group.default_BNF.pin_memory(),
-                None if group.vectors_BN4 is None else group.vectors_BN4.pin_memory(),
-            )
-            for name, group in self.groups.items()
-        }
-        label = None if self.label_B is None else self.label_B.pin_memory()
-        weight = None if self.weight_B is None else self.weight_B.pin_memory()
-        targets = {name: target.pin_memory() for name, target in self.targets.items()}
-        return Batch(self.jet_BF.pin_memory(), self.jet_default_BF.pin_memory(), groups, label, weight, targets)
+        return self.each(Tensor.pin_memory)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device; from page-locked memory the copy goes on beside what follows."""
+        if self.jet_BF.device == device:
+            return self
+        return self.each(lambda values: values.to(device, non_blocking=True))
 
     @property
     def inputs(self) -> dict[str, Tensor]:
@@ -291,7 +299,13 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def collate(flat: FlatInputs, indices: Tensor, label: Tensor | None = None, weight: Tensor | None = None) -> Batch:
+def collate(
+    flat: FlatInputs,
+    indices: Tensor,
+    label: Tensor | None = None,
+    weight: Tensor | None = None,
+    targets: Mapping[str, Tensor] | None = None,
+) -> Batch:
     """Pad the given jets into a batch, each group to its longest jet of this batch.
 
     Parameters
@@ -302,6 +316,8 @@ def collate(flat: FlatInputs, indices: Tensor, label: Tensor | None = None, weig
         int64 (B,), jets of the batch.
     label, weight : Tensor or None
         Labels (J,) and weights (J,) of all jets.
+    targets : mapping of str to Tensor or None
+        Truth targets of all jets (J,) and all constituents (N,), by identifier.
     """
     return Batch(
         flat.jet_JF[indices],
@@ -309,6 +325,7 @@ def collate(flat: FlatInputs, indices: Tensor, label: Tensor | None = None, weig
         {name: _pad(group, indices) for name, group in flat.groups.items()},
         None if label is None else label[indices],
         None if weight is None else weight[indices],
+        {} if targets is None else {name: _target(flat, name, values, indices) for name, values in targets.items()},
     )
 
 
@@ -361,10 +378,29 @@ def _rows_of(offsets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     return rows, counts
 
 
-def _pad(group: GroupInputs, indices: Tensor) -> GroupBatch:
+def _target(flat: FlatInputs, name: str, values: Tensor, indices: Tensor) -> Tensor:
+    """Values of a target for the given jets, padded where it is one of constituents."""
+    if group_of(name) == "jet":
+        return values[indices]
+    rows_BN, mask_BN = _padded_rows_of(flat.groups[group_of(name)], indices)
+    values_BN = values.numpy().take(rows_BN, mode="clip")
+    values_BN[~mask_BN] = TARGETS[name].unknown
+    return torch.from_numpy(values_BN)
+
+
+def target_tensor(values: NDArray[np.generic]) -> Tensor:
+    """Return values of a target as tensors have them: whole numbers as int64, real ones as float32."""
+    return torch.from_numpy(values.astype(np.int64 if values.dtype.kind == "i" else np.float32))
+
+
+def _padded_rows_of(group: GroupInputs, indices: Tensor) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     offsets, jets = group.offsets.numpy(), indices.numpy()
     starts = offsets[jets]
-    rows_BN, mask_BN = padded_rows(starts, offsets[jets + 1] - starts)
+    return padded_rows(starts, offsets[jets + 1] - starts)
+
+
+def _pad(group: GroupInputs, indices: Tensor) -> GroupBatch:
+    rows_BN, mask_BN = _padded_rows_of(group, indices)
 
     def fill(values: Tensor, padding: float | bool) -> Tensor:
         out = values.numpy().take(rows_BN, axis=0, mode="clip")  # rows are in range: clip spares numpy a check
