@@ -134,8 +134,8 @@ class DeepJet(nn.Module):
     """
 
     needs_vectors: ClassVar[bool] = False
-    wants_buckets: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = ()
+    wants_buckets: ClassVar[bool] = False
 
     def __init__(self, config: DeepJetConfig) -> None:
         super().__init__()

@@ -55,8 +55,8 @@ class DeepSets(nn.Module):
     """
 
     needs_vectors: ClassVar[bool] = False
-    wants_buckets: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = ()
+    wants_buckets: ClassVar[bool] = False
 
     def __init__(self, config: DeepSetsConfig) -> None:
         super().__init__()

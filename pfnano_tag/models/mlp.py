@@ -83,8 +83,8 @@ class MLP(nn.Module):
     """
 
     needs_vectors: ClassVar[bool] = False
-    wants_buckets: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = ()
+    wants_buckets: ClassVar[bool] = False
 
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ change how fast it comes, never what comes: a resumed training sees the same bat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
 import numpy as np
@@ -31,11 +31,12 @@ from pfnano_tag.train.readers import Readers
 
 @dataclass(frozen=True)
 class LabelledInputs:
-    """Inputs, labels (int64) and weights (float32) of jets."""
+    """Inputs, labels (int64), weights (float32) and truth targets (flat, by identifier) of jets."""
 
     inputs: FlatInputs
     label: Tensor
     weight: Tensor
+    targets: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -91,9 +92,9 @@ class Stream:
                 )
         keep_freed_memory()
         readers = card.resources.readers
-        reader: BlockReader = _Here(card, prepared, plan.vectors)
+        reader: BlockReader = _Here(card, prepared, plan)
         if readers:
-            reader = Readers(readers, card, prepared, plan.vectors)
+            reader = Readers(readers, card, prepared, plan.vectors, plan.targets)
         if asked is not None:
             reader = _Watched(reader, asked)
         try:
@@ -225,8 +226,8 @@ class Loader:
 class _Here:
     """Reads in this process."""
 
-    def __init__(self, card: Card, prepared: Prepared, vectors: bool) -> None:
-        self._decoder = Decoder(card, prepared, vectors)
+    def __init__(self, card: Card, prepared: Prepared, plan: MemoryPlan) -> None:
+        self._decoder = Decoder(card, prepared, plan.vectors, plan.targets)
 
     def blocks(self, chunks: Sequence[ChunkOfFile], splits: Sequence[str]) -> Iterator[Block]:
         return (self._decoder.block(chunk, splits) for chunk in chunks)
@@ -270,7 +271,7 @@ def _source(reader: BlockReader, prepared: Prepared, plan: MemoryPlan) -> Source
 def _block(jets: LabelledInputs, split: str) -> Block:
     """Return jets in memory as a block of one split."""
     flat = jets.inputs
-    builder = BlockBuilder(list(flat.groups))
+    builder = BlockBuilder(list(flat.groups), list(jets.targets))
     x, default, _ = builder.allocate("jet", len(flat), flat.jet_JF.shape[1], False)
     x[:], default[:] = flat.jet_JF.numpy(), flat.jet_default_JF.numpy()
     for name, group in flat.groups.items():
@@ -281,7 +282,8 @@ def _block(jets: LabelledInputs, split: str) -> Block:
             vectors[:] = group.vectors_N4.numpy()
     counts = {name: group.counts.numpy() for name, group in flat.groups.items()}
     splits = np.full(len(jets), SPLITS.index(split), dtype=np.uint8)
-    builder.add(counts, jets.label.numpy(), jets.weight.numpy(), splits)
+    targets = {name: values.numpy() for name, values in jets.targets.items()}
+    builder.add(counts, jets.label.numpy(), jets.weight.numpy(), splits, targets)
     return builder.block()
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pfnano_tag.card.card import Card
 from pfnano_tag.errors import DataError
+from pfnano_tag.nano.targets import of_group
 from pfnano_tag.prepare.prepared import Prepared
 from pfnano_tag.prepare.splitting import SPLITS
 from pfnano_tag.train.cache import USED
@@ -26,8 +27,8 @@ FILE = 0.018 * GB
 WORKING = 4
 """Memory to read a chunk, over the size of its branches: they, derived columns and scaled ones (2 to 3 measured)."""
 
-VALUE, VECTOR = 4 + 1, 16
-"""Bytes of a feature's value with its placeholder flag, and of a four-vector."""
+VALUE, VECTOR, TARGET = 4 + 1, 16, 4
+"""Bytes of a feature's value with its placeholder flag, of a four-vector, and of a truth target."""
 JET = 8 + 4 + 3 * 16 + 32
 """Bytes of a jet's label, weight, places of constituents, and of its number in permutations."""
 
@@ -42,6 +43,8 @@ class MemoryPlan:
         `none`, `ram` or `scratch`.
     vectors : bool
         Whether four-vectors are read.
+    targets : tuple of str
+        Truth targets that are read.
     window : int
         Training jets in the shuffle buffer.
     parts : dict of float
@@ -52,6 +55,7 @@ class MemoryPlan:
 
     cache: str
     vectors: bool
+    targets: tuple[str, ...]
     window: int
     parts: dict[str, float]
     scratch: int
@@ -77,15 +81,18 @@ def constituents_per_jet(prepared: Prepared) -> dict[str, float]:
     }
 
 
-def bytes_per_jet(prepared: Prepared, vectors: bool) -> float:
+def bytes_per_jet(prepared: Prepared, vectors: bool, targets: Sequence[str] = ()) -> float:
     """Mean memory of a scaled jet."""
-    size = float(JET) + VALUE * len(prepared.inputs.groups.get("jet", ()))
+    size = float(JET) + VALUE * len(prepared.inputs.groups.get("jet", ())) + TARGET * len(of_group(targets, "jet"))
     for group, mean in constituents_per_jet(prepared).items():
-        size += mean * (VALUE * len(prepared.inputs.groups[group]) + VECTOR * vectors)
+        features, truth = prepared.inputs.groups[group], of_group(targets, group)
+        size += mean * (VALUE * len(features) + VECTOR * vectors + TARGET * len(truth))
     return size
 
 
-def memory_plan(card: Card, prepared: Prepared, buffers: Sequence[int], vectors: bool) -> MemoryPlan:
+def memory_plan(
+    card: Card, prepared: Prepared, buffers: Sequence[int], vectors: bool, targets: Sequence[str] = ()
+) -> MemoryPlan:
     """Choose the cache and add up the memory.
 
     Parameters
@@ -98,16 +105,20 @@ def memory_plan(card: Card, prepared: Prepared, buffers: Sequence[int], vectors:
         `training.buffer` of each network.
     vectors : bool
         Whether a network needs four-vectors.
+    targets : sequence of str
+        Truth targets that networks need.
     """
     cache = card.resources.cache
     if cache == "auto":
-        held = _plan(card, prepared, "ram", buffers, vectors)
-        return held if held.total <= allowed(card) else _plan(card, prepared, "none", buffers, vectors)
-    return _plan(card, prepared, cache, buffers, vectors)
+        held = _plan(card, prepared, "ram", buffers, vectors, targets)
+        return held if held.total <= allowed(card) else _plan(card, prepared, "none", buffers, vectors, targets)
+    return _plan(card, prepared, cache, buffers, vectors, targets)
 
 
-def _plan(card: Card, prepared: Prepared, cache: str, buffers: Sequence[int], vectors: bool) -> MemoryPlan:
-    per_jet = bytes_per_jet(prepared, vectors)
+def _plan(
+    card: Card, prepared: Prepared, cache: str, buffers: Sequence[int], vectors: bool, targets: Sequence[str]
+) -> MemoryPlan:
+    per_jet = bytes_per_jet(prepared, vectors, targets)
     used = {split: prepared.total(split) for split in USED}
     chunks = max(1, sum(len(record.chunks) for record in prepared.files))
     block = per_jet * sum(used.values()) / chunks
@@ -126,7 +137,7 @@ def _plan(card: Card, prepared: Prepared, cache: str, buffers: Sequence[int], ve
     else:
         parts["reading"] = working + block
     scratch = round(per_jet * sum(used.values())) if cache == "scratch" else 0
-    return MemoryPlan(cache, vectors, window, parts, scratch)
+    return MemoryPlan(cache, vectors, tuple(targets), window, parts, scratch)
 
 
 def allowed(card: Card) -> float:
