@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pfnano_tag.models.tasks import Entries, weight_of
 from pfnano_tag.nano.targets import TARGETS, group_of
 
 
@@ -234,24 +235,17 @@ def call_all(module: nn.Module, batch: Batch) -> dict[str, Tensor]:
     return found
 
 
+def entries_of(module: nn.Module, batch: Batch) -> dict[str, Entries]:
+    """What has a label in a batch, of each task beside the flavour."""
+    if not module.targets:
+        return {}
+    found: dict[str, Entries] = module.entries(_masks(batch), batch.targets, batch.label_B)  # type: ignore[operator]
+    return found
+
+
 def label_weights(module: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """Sum of the weights of what has a label in a batch, of each task beside the flavour."""
-    if not module.targets:
-        return {}
-    found: dict[str, Tensor] = module.label_weights(  # type: ignore[operator]
-        _masks(batch), batch.targets, batch.label_B, batch.weight_B
-    )
-    return found
-
-
-def task_sums(module: nn.Module, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-    """Sum of w l over what has a label in a batch, of each task beside the flavour."""
-    if not module.targets:
-        return {}
-    found: dict[str, Tensor] = module.task_sums(  # type: ignore[operator]
-        outputs, _masks(batch), batch.targets, batch.label_B, batch.weight_B
-    )
-    return found
+    return {name: weight_of(entries, batch.weight_B) for name, entries in entries_of(module, batch).items()}
 
 
 def total_loss(
@@ -278,8 +272,9 @@ def total_loss(
     """
     if not module.targets:
         return flavour_loss
+    sums = module.task_sums(outputs, entries_of(module, batch), batch.weight_B)  # type: ignore[operator]
     known = label_weights(module, batch) if weights is None else weights
-    total: Tensor = module.total_loss(flavour_loss, task_sums(module, outputs, batch), known)  # type: ignore[operator]
+    total: Tensor = module.total_loss(flavour_loss, sums, known)  # type: ignore[operator]
     return total
 
 

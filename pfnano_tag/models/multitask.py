@@ -25,7 +25,7 @@ from pfnano_tag.models.heads import ConstituentHead, JetHead, PairHead, pairs_of
 from pfnano_tag.models.layers import Tokens
 from pfnano_tag.models.pairs import MASKED_SCORE, padding_bias
 from pfnano_tag.models.task_losses import FixedWeights, GeometricMean, LearnedWeights, weighted_sum
-from pfnano_tag.models.tasks import Entries, Task, default_of, weight_of
+from pfnano_tag.models.tasks import Entries, Task, default_of
 
 FLAVOUR = "flavour"
 """The task that a network always has."""
@@ -230,29 +230,24 @@ class Multitask(nn.Module):
                 found[f"{name}/pairs"] = torch.stack(pairs_of(mask[task.group]))
         return found
 
-    def label_weights(
-        self,
-        mask: Mapping[str, Tensor],
-        targets: Mapping[str, Tensor],
-        label_B: Tensor | None,
-        weight_B: Tensor | None,
-    ) -> dict[str, Tensor]:
-        """Sum of the weights of what has a label, of each task.
+    def entries(
+        self, mask: Mapping[str, Tensor], targets: Mapping[str, Tensor], label_B: Tensor | None
+    ) -> dict[str, Entries]:
+        """What has a label, of each task.
 
         Parameters
         ----------
-        mask, targets, label_B, weight_B
-            As for `task_sums`.
+        mask : mapping of Tensor
+            Real constituents of each group.
+        targets : mapping of Tensor
+            All of `targets`.
+        label_B : Tensor or None
+            Flavour of each jet, for tasks of some flavours.
         """
-        return {name: weight_of(self._entries(name, mask, targets, label_B), weight_B) for name in self.tasks}
+        return {name: self._entries(name, mask, targets, label_B) for name in self.tasks}
 
     def task_sums(
-        self,
-        outputs: Mapping[str, Tensor],
-        mask: Mapping[str, Tensor],
-        targets: Mapping[str, Tensor],
-        label_B: Tensor | None,
-        weight_B: Tensor | None,
+        self, outputs: Mapping[str, Tensor], entries: Mapping[str, Entries], weight_B: Tensor | None
     ) -> dict[str, Tensor]:
         """Sum of w l over what has a label, of each task; exactly zero where nothing has.
 
@@ -260,19 +255,16 @@ class Multitask(nn.Module):
         ----------
         outputs : mapping of Tensor
             From `outputs`.
-        mask : mapping of Tensor
-            Real constituents of each group.
-        targets : mapping of Tensor
-            All of `targets`.
-        label_B : Tensor or None
-            Flavour of each jet, for tasks of some flavours.
+        entries : mapping of Entries
+            From `entries`.
         weight_B : Tensor or None
             Weight of each jet; None: 1.
         """
         found = {}
         for name, task in self.tasks.items():
-            entries = self._entries(name, mask, targets, label_B)
-            found[name] = weighted_sum(task.losses(outputs[name], entries), entries.jet_E, weight_B)
+            output, of_task = outputs[name], entries[name]
+            exact = output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
+            found[name] = weighted_sum(task.losses(exact, of_task), of_task.jet_E, weight_B)
         return found
 
     def total_loss(
@@ -292,7 +284,8 @@ class Multitask(nn.Module):
         sums : mapping of Tensor
             From `task_sums`.
         weights : mapping of Tensor
-            From `label_weights`, of the same jets, or of all jets of which these are a part.
+            Sum of the weights of what has a label (`tasks.weight_of`), of the same jets, or of all jets of which
+            these are a part.
         """
         known = {name: sums[name] / weights[name] for name in sums if bool(weights[name] > 0)}
         nothing = [sums[name] for name in sums if name not in known]

@@ -11,6 +11,7 @@ from pfnano_tag.card.card import Card
 from pfnano_tag.card.folder import bind, model_folder, prepared_path
 from pfnano_tag.errors import CardError, OutputError
 from pfnano_tag.evaluate.metrics import best_of, check_metric, metric_names
+from pfnano_tag.evaluate.tasks import task_metric_names
 from pfnano_tag.prepare.prepared import Prepared, read_prepared
 from pfnano_tag.train import rate_finder
 from pfnano_tag.train.cache import USED
@@ -169,11 +170,12 @@ def _memory(card: Card, prepared: Prepared, recipes: Sequence[Recipe]) -> Memory
 
 def _check(recipe: Recipe, prepared: Prepared) -> None:
     """Refuse what would not work before anything is read: arguments, classes, the best epoch's metric, extras."""
-    recipe.network()
+    module = recipe.network()
     make_loss(recipe.settings, recipe.classes)
     classes = [name for name in prepared.classes if prepared.total("validation", name)]
     key = f"training.best (model {recipe.name})"
-    check_metric(key, recipe.settings.best, metric_names(recipe.evaluation, classes))
+    tasks = task_metric_names(module.tasks) if module.targets else ()  # type: ignore[arg-type]
+    check_metric(key, recipe.settings.best, (*metric_names(recipe.evaluation, classes), *tasks))
     if recipe.settings.tensorboard:
         summary_writer()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -20,10 +20,12 @@ from pfnano_tag.evaluate.discriminants import compared
 from pfnano_tag.evaluate.efficiency import working_point
 from pfnano_tag.evaluate.metrics import Metrics, auc_name, efficiency_name, separable
 from pfnano_tag.evaluate.roc import rank
+from pfnano_tag.evaluate.tasks import TaskScores, loss_name
 from pfnano_tag.infer.discriminants import discriminant
 from pfnano_tag.infer.prediction import inference_batches
-from pfnano_tag.models.batch import FlatInputs, call, collate, evaluating
+from pfnano_tag.models.batch import call_all, collate, entries_of, evaluating
 from pfnano_tag.models.device import CPU, device_of
+from pfnano_tag.models.tasks import weight_of
 from pfnano_tag.train.dataloader import LabelledInputs
 
 
@@ -58,19 +60,25 @@ def validate(
     Returns
     -------
     dict
-        `validation_loss`, `validation_accuracy`, and what `separation` returns.
+        `validation_loss`, `validation_accuracy`, and what `separation` returns. With further tasks the loss is that
+        of all, as in the training, and there are `validation_flavour_loss` and what `TaskScores` returns.
     """
+    scores = TaskScores(module.tasks if module.targets else {})  # type: ignore[arg-type]
     parts = [
-        (_logits(module, pool.inputs, len(classes), batch_size), pool.label.clone(), pool.weight.clone())
+        (_logits(module, pool, len(classes), batch_size, scores, weighted), pool.label.clone(), pool.weight.clone())
         for pool in pools
     ]
     logits_JK, label_J, weight_J = (torch.cat(column) for column in zip(*parts, strict=True))
     loss = copy.deepcopy(loss).to(CPU)
-    value = float(loss(logits_JK.double(), label_J, weight_J.double() if weighted else None))
-    return {
-        "validation_loss": value if math.isfinite(value) else None,
-        "validation_accuracy": float((logits_JK.argmax(1) == label_J).double().mean()),
-    } | separation(logits_JK.double().softmax(1).numpy(), label_J.numpy(), classes, evaluation)
+    flavour = float(loss(logits_JK.double(), label_J, weight_J.double() if weighted else None))
+    losses = {"validation_loss": flavour}
+    if module.targets:
+        losses = {"validation_loss": _total_loss(module, flavour, scores), loss_name("flavour"): flavour}
+    found: Metrics = {name: value if math.isfinite(value) else None for name, value in losses.items()}
+    found["validation_accuracy"] = float((logits_JK.argmax(1) == label_J).double().mean())
+    return (found | scores.metrics()) | separation(
+        logits_JK.double().softmax(1).numpy(), label_J.numpy(), classes, evaluation
+    )
 
 
 def separation(
@@ -109,9 +117,33 @@ def separation(
     return aucs | efficiencies
 
 
-def _logits(module: nn.Module, jets: FlatInputs, classes: int, batch_size: int) -> Tensor:
-    out, device = torch.empty(len(jets), classes), device_of(module)
+def _logits(
+    module: nn.Module, pool: LabelledInputs, classes: int, batch_size: int, scores: TaskScores, weighted: bool
+) -> Tensor:
+    """Logits of the flavour (J, K); what further tasks give goes to `scores`."""
+    out, device = torch.empty(len(pool), classes), device_of(module)
+    weight_J = pool.weight if weighted else None
     with evaluating(module), torch.inference_mode():
-        for indices in inference_batches(module, jets, batch_size):
-            out[indices] = call(module, collate(jets, indices).to(device)).to(CPU)
+        for indices in inference_batches(module, pool.inputs, batch_size):
+            batch = collate(pool.inputs, indices, pool.label, weight_J, pool.targets).to(device)
+            outputs, entries = call_all(module, batch), entries_of(module, batch)
+            out[indices] = outputs["flavour"].to(CPU)
+            if entries:
+                weights = {name: weight_of(of_task, batch.weight_B) for name, of_task in entries.items()}
+                sums = module.task_sums(outputs, entries, batch.weight_B)  # type: ignore[operator]
+                scores.add(outputs, entries, sums, weights)
     return out
+
+
+def _total_loss(module: nn.Module, flavour: float, scores: TaskScores) -> float:
+    """The loss of all tasks of all jets."""
+    device = device_of(module)
+
+    def of(values: Mapping[str, float]) -> dict[str, Tensor]:
+        return {name: torch.tensor(value, device=device) for name, value in values.items()}
+
+    with torch.inference_mode():
+        total = module.total_loss(  # type: ignore[operator]
+            torch.tensor(flavour, device=device), of(scores.loss_sums), of(scores.weights)
+        )
+    return float(total)
