@@ -1,8 +1,8 @@
 """Pictures of the trainings: every metric against the epoch, a page for each kind of metric.
 
-`training_loss`, `training_accuracy`, `training_auc`, `training_efficiency`, `training_learning_rate`, and with networks
-of several tasks `training_resolution` and `training_pair`: all networks overlaid, the best epoch of each marked.
-Everything is as the training wrote it, from the validation split (but the training loss).
+`training_loss`, `training_accuracy`, `training_auc`, `training_efficiency`, `training_learning_rate`, and with
+networks of several tasks `training_resolution` and `training_pair`: all networks overlaid, the best epoch of each
+marked. Everything is as the training wrote it, from the validation split (but the training loss).
 """
 
 from __future__ import annotations

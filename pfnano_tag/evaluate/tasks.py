@@ -78,7 +78,7 @@ class TaskScores:
         outputs: Mapping[str, Tensor],
         entries: Mapping[str, Entries],
         loss_sums: Mapping[str, Tensor],
-        weights: Mapping[str, Tensor],
+        weights: Mapping[str, float],
     ) -> None:
         """Take a batch.
 
@@ -88,12 +88,12 @@ class TaskScores:
             Of all tasks.
         entries : mapping of Entries
             What has a label.
-        loss_sums, weights : mapping of Tensor
+        loss_sums, weights : mapping of Tensor and of float
             Sums of w l and of w, of each task.
         """
         for name, figure in self._figures.items():
             self.loss_sums[name] += float(loss_sums[name])
-            self.weights[name] += float(weights[name])
+            self.weights[name] += weights[name]
             figure.add(outputs[name], entries[name])
 
     def metrics(self) -> Metrics:

@@ -243,7 +243,7 @@ def entries_of(module: nn.Module, batch: Batch) -> dict[str, Entries]:
     return found
 
 
-def label_weights(module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+def label_weights(module: nn.Module, batch: Batch) -> dict[str, float]:
     """Sum of the weights of what has a label in a batch, of each task beside the flavour."""
     return {name: weight_of(entries, batch.weight_B) for name, entries in entries_of(module, batch).items()}
 
@@ -253,7 +253,7 @@ def total_loss(
     flavour_loss: Tensor,
     outputs: dict[str, Tensor],
     batch: Batch,
-    weights: dict[str, Tensor] | None = None,
+    weights: dict[str, float] | None = None,
 ) -> Tensor:
     """One loss of all tasks of a network, given that of the flavour.
 
@@ -267,7 +267,7 @@ def total_loss(
         From `call_all`.
     batch : Batch
         With targets.
-    weights : dict of Tensor or None
+    weights : dict of float or None
         What the sums of the tasks are divided by; None: from `label_weights` of this batch.
     """
     if not module.targets:

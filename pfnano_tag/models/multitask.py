@@ -271,7 +271,7 @@ class Multitask(nn.Module):
         self,
         flavour_loss: Tensor,
         sums: Mapping[str, Tensor],
-        weights: Mapping[str, Tensor],
+        weights: Mapping[str, float],
     ) -> Tensor:
         """One loss of all: the flavour's and sum(w l) / sum(w) of each task, combined by `task_weights`.
 
@@ -283,11 +283,11 @@ class Multitask(nn.Module):
             Mean loss of the flavour.
         sums : mapping of Tensor
             From `task_sums`.
-        weights : mapping of Tensor
+        weights : mapping of float
             Sum of the weights of what has a label (`tasks.weight_of`), of the same jets, or of all jets of which
             these are a part.
         """
-        known = {name: sums[name] / weights[name] for name in sums if bool(weights[name] > 0)}
+        known = {name: sums[name] / weights[name] for name in sums if weights[name] > 0}
         nothing = [sums[name] for name in sums if name not in known]
         total: Tensor = self.combine({FLAVOUR: flavour_loss} | known)
         return sum(nothing, total)  # zeros, so that each parameter has a gradient

@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, fields
 from typing import ClassVar, Literal, NewType
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -283,8 +282,6 @@ def default_of(kind: type[Task], key: str) -> object:
     return next((field.default for field in fields(kind) if field.name == key), MISSING)
 
 
-def weight_of(entries: Entries, weight_B: Tensor | None) -> Tensor:
+def weight_of(entries: Entries, weight_B: Tensor | None) -> float:
     """Sum of the entries' weights, those of their jets; their number without weights."""
-    if weight_B is None:
-        return torch.tensor(float(len(entries.jet_E)), device=entries.jet_E.device)
-    return weight_B.index_select(0, entries.jet_E).sum()
+    return float(len(entries.jet_E)) if weight_B is None else float(weight_B.index_select(0, entries.jet_E).sum())

@@ -141,7 +141,7 @@ class Objective:
         epoch: int,
         number: int,
         part: int = 0,
-        weights: dict[str, Tensor] | None = None,
+        weights: dict[str, float] | None = None,
     ) -> Tensor:
         """Weighted mean loss of a batch or a part of it, a scalar with gradients.
 
@@ -157,7 +157,7 @@ class Objective:
             Of the batch in its epoch, from 0.
         part : int
             Of the batch, from 0.
-        weights : dict of Tensor or None
+        weights : dict of float or None
             What the sums of further tasks are divided by; None: the weights of what has a label here.
         """
         if self._attack is None or not is_attacked(self._settings, epoch, number):
@@ -183,7 +183,7 @@ class Objective:
         module: nn.Module,
         outputs: dict[str, Tensor],
         batch: Batch,
-        weights: dict[str, Tensor] | None,
+        weights: dict[str, float] | None,
         regulariser: Tensor | float = 0.0,
     ) -> Tensor:
         """Loss of the card, with what is added to it, and those of further tasks that the network has."""

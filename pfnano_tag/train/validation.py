@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -138,12 +138,7 @@ def _logits(
 def _total_loss(module: nn.Module, flavour: float, scores: TaskScores) -> float:
     """The loss of all tasks of all jets."""
     device = device_of(module)
-
-    def of(values: Mapping[str, float]) -> dict[str, Tensor]:
-        return {name: torch.tensor(value, device=device) for name, value in values.items()}
-
+    sums = {name: torch.tensor(value, device=device) for name, value in scores.loss_sums.items()}
     with torch.inference_mode():
-        total = module.total_loss(  # type: ignore[operator]
-            torch.tensor(flavour, device=device), of(scores.loss_sums), of(scores.weights)
-        )
+        total = module.total_loss(torch.tensor(flavour, device=device), sums, scores.weights)  # type: ignore[operator]
     return float(total)
