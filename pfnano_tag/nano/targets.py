@@ -68,6 +68,11 @@ def target_branches(targets: Iterable[str]) -> set[str]:
     return {branch for name in targets for branch in TARGETS[name].branches}
 
 
+def absent_branches(branches: frozenset[str]) -> tuple[str, ...]:
+    """Return the branches that any target is made from and a file with these branches lacks, sorted."""
+    return tuple(sorted(target_branches(TARGETS) - branches))
+
+
 def unknown_values(target: str, rows: int) -> np.ndarray[Any, Any]:
     """Return a column of a target of which nothing is known."""
     entry = TARGETS[target]

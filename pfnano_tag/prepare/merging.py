@@ -98,7 +98,9 @@ def _record(scan: FileScan) -> FileRecord:
     gone = {(start, stop) for start, stop, _ in scan.lost}
     lost = tuple(f"entries {start} to {stop}: {reason}" for start, stop, reason in scan.lost)
     chunks = tuple(chunk for chunk in scan.plan if chunk not in gone)
-    return FileRecord(scan.path, scan.dataset, scan.identity, scan.layout, scan.jet_type, scan.entries, chunks, lost)
+    return FileRecord(
+        scan.path, scan.dataset, scan.identity, scan.layout, scan.jet_type, scan.entries, chunks, lost, scan.absent
+    )
 
 
 def _in_order(scans: Sequence[FileScan], card: Card) -> list[FileScan]:

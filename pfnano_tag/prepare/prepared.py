@@ -20,7 +20,7 @@ from pfnano_tag.prepare.reweighting import WeightTables
 __all__ = ["FORMAT_VERSION", "FileRecord", "InputFeature", "InputSpec", "Prepared", "read_prepared", "write_prepared"]
 
 FORMAT = "pfnano_tag prepared"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SECTIONS = ("datasets", "jets", "inputs", "labels", "splitting", "scaling", "reweighting")
 """Sections of the card that the content depends on."""
 
@@ -43,6 +43,8 @@ class FileRecord:
         Entry ranges that were read.
     lost : tuple of str
         What could not be read, and why.
+    absent : tuple of str
+        Branches of truth targets (`nano.targets`) that the file lacks.
     """
 
     path: str
@@ -53,13 +55,14 @@ class FileRecord:
     entries: int
     chunks: tuple[tuple[int, int], ...]
     lost: tuple[str, ...]
+    absent: tuple[str, ...] = ()
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> FileRecord:
         """Return a record from JSON content."""
         chunks = tuple((int(start), int(stop)) for start, stop in content["chunks"])
         rest = {name: content[name] for name in ("path", "dataset", "identity", "layout", "jet_type", "entries")}
-        return FileRecord(**rest, chunks=chunks, lost=tuple(content["lost"]))
+        return FileRecord(**rest, chunks=chunks, lost=tuple(content["lost"]), absent=tuple(content["absent"]))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from pfnano_tag.nano.layouts import require_inputs
 from pfnano_tag.nano.plan import Plan
 from pfnano_tag.nano.reader import Chunk, PFNanoFile
 from pfnano_tag.nano.schema import FEATURES, inputs_of, transformed
+from pfnano_tag.nano.targets import absent_branches
 from pfnano_tag.prepare.cleaning import REASONS
 from pfnano_tag.prepare.defaults import DefaultCounts, count_defaults
 from pfnano_tag.prepare.labeling import indistinct_in
@@ -114,6 +115,8 @@ class FileScan:
         Chunks that could not be read.
     indistinct : tuple of str
         Classes that the file's branches can't tell from b.
+    absent : tuple of str
+        Branches of truth targets (`nano.targets`) that the file lacks.
     counted : Counted
         Sums over the chunks that were read.
     """
@@ -127,6 +130,7 @@ class FileScan:
     plan: Plan
     lost: tuple[tuple[int, int, str], ...]
     indistinct: tuple[str, ...]
+    absent: tuple[str, ...]
     counted: Counted
 
     def to_json(self) -> dict[str, Any]:
@@ -147,6 +151,7 @@ class FileScan:
             plan=tuple((int(start), int(stop)) for start, stop in content["plan"]),
             lost=tuple((int(start), int(stop), str(reason)) for start, stop, reason in content["lost"]),
             indistinct=tuple(content["indistinct"]),
+            absent=tuple(content["absent"]),
             counted=Counted.from_json(content["counted"]),
         )
 
@@ -238,6 +243,7 @@ def scan_file(file: PFNanoFile, card: Card, dataset: Dataset) -> FileScan:
         plan=plan,
         lost=tuple(lost),
         indistinct=indistinct,
+        absent=absent_branches(file.branches),
         counted=summed(parts),
     )
 

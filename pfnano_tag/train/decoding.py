@@ -99,9 +99,8 @@ class Decoder:
         found = {}
         for name in self.targets:
             values, group = jets.table.targets[name], group_of(name)
-            rows = (
-                None if group == "jet" else truncated(jets.table.groups[group], self.prepared.inputs.caps[group])[0]
-            )
+            cap = self.prepared.inputs.caps.get(group)
+            rows = None if cap is None else truncated(jets.table.groups[group], cap)[0]
             found[name] = values if rows is None else values[rows]
         return found
 
@@ -118,6 +117,6 @@ class Decoder:
             while len(self._open) >= FILES_AT_ONCE:
                 self._open.popitem(last=False)[1].close()
             record = self.prepared.files[file]
-            self._open[file] = PreparedFile(self.card, self.prepared, record, None, KINEMATICS, self.targets)
+            self._open[file] = PreparedFile(self.card, self.prepared, record, stored=KINEMATICS, targets=self.targets)
         self._open.move_to_end(file)
         return self._open[file]

@@ -21,6 +21,7 @@ from pfnano_tag.train.memory import MemoryPlan, check_memory, memory_plan
 from pfnano_tag.train.objective import in_words, make_loss
 from pfnano_tag.train.recipe import Recipe
 from pfnano_tag.train.record import clear, is_trained
+from pfnano_tag.train.target_check import check_targets, targets_of
 from pfnano_tag.train.tensorboard import summary_writer
 from pfnano_tag.train.wrapper import Trainer
 
@@ -164,13 +165,16 @@ def _jets(card: Card, prepared: Prepared, recipes: Sequence[Recipe], interruptio
 
 
 def _memory(card: Card, prepared: Prepared, recipes: Sequence[Recipe]) -> MemoryPlan:
-    vectors = any(bool(recipe.network().needs_vectors) for recipe in recipes)
-    return memory_plan(card, prepared, [recipe.settings.buffer for recipe in recipes], vectors)
+    networks = [recipe.network() for recipe in recipes]
+    vectors = any(bool(network.needs_vectors) for network in networks)
+    targets = sorted({name for network in networks for name in targets_of(network)})
+    return memory_plan(card, prepared, [recipe.settings.buffer for recipe in recipes], vectors, targets)
 
 
 def _check(recipe: Recipe, prepared: Prepared) -> None:
-    """Refuse what would not work before anything is read: arguments, classes, the best epoch's metric, extras."""
+    """Refuse what would not work before anything is read: arguments, truth, classes, the best metric, extras."""
     module = recipe.network()
+    check_targets(recipe.name, targets_of(module), prepared)
     make_loss(recipe.settings, recipe.classes)
     classes = [name for name in prepared.classes if prepared.total("validation", name)]
     key = f"training.best (model {recipe.name})"

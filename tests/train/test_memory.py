@@ -89,7 +89,7 @@ from tests.train import test_stage
 from tests.train.test_memory import card_with
 
 class File:
-    def __init__(self, card, prepared, record, stored):
+    def __init__(self, card, prepared, record, stored, targets):
         self.record, every = record, test_stage.chunk(1, 4000)
         self.given = {split: test_stage.jets_of(every, [split]) for split in ("train", "validation")}
     def parts(self, start, stop):

@@ -97,7 +97,7 @@ def jets_of(part, splits):
 class SyntheticFile:
     """Gives `chunk(1)` and `chunk(2)`, in place of a file."""
 
-    def __init__(self, card, prepared, record, stored):
+    def __init__(self, card, prepared, record, stored, targets):
         self.record = record
 
     def parts(self, start, stop):
