@@ -109,7 +109,7 @@ def with_targets(jets: LabelledInputs, seed: int = 0) -> LabelledInputs:
     charged = jets.inputs.groups["charged"]
     rows = len(charged.x_NF)
     origin = (charged.x_NF[:, 0] * 1.5 + 3).long().clamp(0, 5)
-    vertex = (charged.x_NF[:, 1] > 0).long() + 2 * (torch.rand(rows, generator=generator) < 0.2).long()
+    vertex = torch.where(charged.x_NF[:, 1] > 0, 0, 1 + torch.arange(rows))  # one common vertex, the others alone
     ratio = 1 + 0.2 * jets.inputs.jet_JF[:, 0] + 0.05 * torch.randn(len(jets), generator=generator)
     origin[torch.rand(rows, generator=generator) < 0.1] = -1
     vertex[torch.rand(rows, generator=generator) < 0.1] = -1

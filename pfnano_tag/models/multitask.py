@@ -203,6 +203,7 @@ class Multitask(nn.Module):
         x: dict[str, Tensor],
         mask: dict[str, Tensor],
         vectors: dict[str, Tensor] | None = None,
+        of_jets: bool = False,
     ) -> dict[str, Tensor]:
         """Outputs of all tasks.
 
@@ -210,6 +211,8 @@ class Multitask(nn.Module):
         ----------
         jet_BF, x, mask, vectors
             As for `forward`.
+        of_jets : bool
+            Only tasks whose target belongs to the jet.
 
         Returns
         -------
@@ -224,6 +227,7 @@ class Multitask(nn.Module):
             head = self.heads[name]
             if isinstance(head, JetHead):
                 found[name] = head(summary_BC)
+            if of_jets or isinstance(head, JetHead):
                 continue
             found[name] = head(summary_BC, tokens_TD[task.group], mask[task.group])
             if isinstance(head, PairHead):

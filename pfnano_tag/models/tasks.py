@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, fields
 from typing import ClassVar, Literal, NewType
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -77,6 +78,15 @@ class Task:
     def flavour_names(self) -> tuple[str, ...]:
         """Flavour classes whose jets are learned from; empty: all."""
         return ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What stands behind the task's name in the names of the numbers that users get for a jet."""
+        return ()
+
+    def numbers(self, output: Tensor) -> Tensor:
+        """Return the numbers that users get for a jet, (B, columns)."""
+        return output[:0]
 
     def head(self, context: int, width: int, activation: str) -> nn.Module:
         """Return a new head.
@@ -159,6 +169,15 @@ class Regression(_OfJets):
     kind: ClassVar[str] = "regression"
     uncertainty: ClassVar[float | None] = 0.5
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The prediction."""
+        return ("",)
+
+    def numbers(self, output: Tensor) -> Tensor:
+        """Return the predictions (B, 1)."""
+        return output
+
     def __post_init__(self) -> None:
         if self.loss == "mse" and self.beta != default_of(Regression, "beta"):
             raise ValueError(f"beta: {self.beta:g} has no effect with loss: mse; take one of them out")
@@ -190,6 +209,15 @@ class GaussianRegression(_OfJets):
 
     kind: ClassVar[str] = "gaussian"
     uncertainty: ClassVar[float | None] = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Mean and standard deviation."""
+        return ("", "_sigma")
+
+    def numbers(self, output: Tensor) -> Tensor:
+        """Return means and standard deviations (B, 2)."""
+        return torch.stack([output[:, 0], torch.exp(0.5 * output[:, 1])], dim=1)
 
     def head(self, context: int, width: int, activation: str) -> nn.Module:
         """Return a new head."""
