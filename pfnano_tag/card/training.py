@@ -85,7 +85,8 @@ class Training(Section):
     """Validation loss with the weights of the training; false: each jet counts once."""
 
     best: str = "validation_loss"
-    """Metric that chooses the best epoch: a loss (lowest), or `validation_accuracy`, `auc_BvsL` ... (highest)."""
+    """Metric that chooses the best epoch: a loss or a resolution (lowest), or `validation_accuracy`, `auc_BvsL` ...
+    (highest). A name that does not exist is answered with all that do."""
 
     patience: Annotated[int, Field(ge=1)] | None = None
     """Stop after so many epochs without a better value of the metric `best`; null: never."""
