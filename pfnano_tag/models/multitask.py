@@ -13,9 +13,9 @@ Shape suffixes: B jets, N constituents of one group (padded), T real tokens of a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -192,10 +192,23 @@ class Multitask(nn.Module):
         x: dict[str, Tensor],
         mask: dict[str, Tensor],
         vectors: dict[str, Tensor] | None = None,
-    ) -> Tensor:
-        """Logits of the flavour (B, K); `vectors` are not used."""
-        logits_BK: Tensor = self.heads[FLAVOUR](self._encode(jet_BF, x, mask)[0])
-        return logits_BK
+        tasks: Sequence[str] | None = None,
+    ) -> Any:
+        """Logits of the flavour (B, K), a tensor; with `tasks`, what `outputs` returns. `vectors` are not used."""
+        summary_BC, tokens_TD = self._encode(jet_BF, x, mask)
+        logits_BK: Tensor = self.heads[FLAVOUR](summary_BC)
+        if tasks is None:
+            return logits_BK
+        found = {FLAVOUR: logits_BK}
+        for name in tasks:
+            head, group = self.heads[name], self.tasks[name].group
+            if isinstance(head, JetHead):
+                found[name] = head(summary_BC)
+                continue
+            found[name] = head(summary_BC, tokens_TD[group], mask[group])
+            if isinstance(head, PairHead):
+                found[f"{name}/pairs"] = torch.stack(pairs_of(mask[group]))
+        return found
 
     def outputs(
         self,
@@ -221,17 +234,10 @@ class Multitask(nn.Module):
             (B, 2); logits of constituents (T, classes), in the order of `x[group][mask[group]]`; logits of pairs
             (P,), and under `NAME/pairs` int64 (2, P), the rows i < j of their constituents.
         """
-        summary_BC, tokens_TD = self._encode(jet_BF, x, mask)
-        found = {FLAVOUR: self.heads[FLAVOUR](summary_BC)}
-        for name, task in self.tasks.items():
-            head = self.heads[name]
-            if isinstance(head, JetHead):
-                found[name] = head(summary_BC)
-            if of_jets or isinstance(head, JetHead):
-                continue
-            found[name] = head(summary_BC, tokens_TD[task.group], mask[task.group])
-            if isinstance(head, PairHead):
-                found[f"{name}/pairs"] = torch.stack(pairs_of(mask[task.group]))
+        wanted = [name for name in self.tasks if not of_jets or isinstance(self.heads[name], JetHead)]
+        found: dict[str, Tensor] = self(
+            jet_BF, x, mask, vectors, wanted
+        )  # a call, so that a compiled network is used
         return found
 
     def entries(
