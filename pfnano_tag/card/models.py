@@ -20,8 +20,8 @@ class Model(Section):
     """Architecture, as in the model registry."""
 
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the architecture's configuration (sizes, and of multitask `tasks`, a mapping of names to kind, target
-    and more: docs/training.md); unknown ones are errors."""
+    """Arguments of the architecture's configuration (sizes; of multitask also `tasks`, a mapping of names to kind,
+    target and more, see docs/training.md); unknown ones are errors."""
 
     training: dict[str, Any] = Field(default_factory=dict)
     """Keys of section `training` that differ for this network, say `attack: fgsm`."""

@@ -43,7 +43,7 @@ def pairs_of(mask_BN: Tensor) -> tuple[Tensor, Tensor]:
     return i_P, j_P
 
 
-class ContextLinear(nn.Linear):
+class ContextLinear(nn.Module):
     """Linear layer of [summary, constituent, ...], whose columns are applied to each of these on their own.
 
     Parameters
@@ -59,7 +59,9 @@ class ContextLinear(nn.Linear):
     """
 
     def __init__(self, context: int, width: int, outputs: int, constituents: int = 1) -> None:
-        super().__init__(context + constituents * width, outputs)
+        super().__init__()
+        whole = nn.Linear(context + constituents * width, outputs)
+        self.weight, self.bias = whole.weight, whole.bias
         self.context, self.width = context, width
 
     def of_context(self, context_BC: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pfnano_tag.models.attention import AttentionBlock, Style
 from pfnano_tag.models.heads import ConstituentHead, JetHead, PairHead, pairs_of
@@ -66,6 +67,9 @@ class MultitaskConfig:
         Dropout probability in the encoder.
     activation : str
         relu, gelu or silu.
+    recompute : bool
+        Keep only what enters a layer of the encoder, and compute the rest again for the gradient: less memory for a
+        second pass forward.
     tasks : dict of str to Task
         Tasks beside the flavour, by name.
     task_weights : str
@@ -88,6 +92,7 @@ class MultitaskConfig:
     head: tuple[int, ...] = (128, 64, 32)
     dropout: float = 0.0
     activation: str = "relu"
+    recompute: bool = False
     tasks: dict[str, Task] = field(default_factory=dict)
     task_weights: Literal["fixed", "learned", "gls"] = "fixed"
 
@@ -341,7 +346,10 @@ class Multitask(nn.Module):
         x_TD = torch.cat(rows).index_select(0, tokens.order_T)
         bias = padding_bias(tokens.mask_BL, x_TD.dtype)
         for block in self.blocks:
-            x_TD = block(x_TD, tokens, bias)
+            if self.config.recompute and self.training:
+                x_TD = checkpoint(block, x_TD, tokens, bias, use_reentrant=False)
+            else:
+                x_TD = block(x_TD, tokens, bias)
         x_TD = self.norm(self.project(x_TD))
         summary_BC = self.pool(x_TD, tokens)
         if self.config.jet_inputs:
