@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pfnano_tag.infer.bookkeeping import Tagger
-from pfnano_tag.models.batch import Batch, FlatInputs, bucketed, call, collate, evaluating
-from pfnano_tag.models.batch_tasks import call_all
+from pfnano_tag.models.batch import Batch, FlatInputs, bucketed, call, call_all, collate, evaluating
 from pfnano_tag.models.device import CPU, device_of
 from pfnano_tag.models.tasks import Task
 

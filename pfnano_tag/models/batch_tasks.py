@@ -1,35 +1,18 @@
-"""What networks of one task or several make of a batch: outputs, what has a label, one loss.
-
-Shape suffixes: B jets, K classes.
-"""
+"""Losses of networks of one task or several: what has a label in a batch, and one loss of all."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from pfnano_tag.models.batch import Batch, call
+from pfnano_tag.models.batch import Batch
 from pfnano_tag.models.tasks import Entries, weight_of
-
-
-def call_all(module: nn.Module, batch: Batch, of_jets: bool = False) -> dict[str, Tensor]:
-    """Outputs of all tasks of a network, or of those of jets: `flavour` (B, K), which is all that most networks have.
-
-    What they are is said by `models.multitask.Multitask.outputs`.
-    """
-    if not module.targets:
-        return {"flavour": call(module, batch)}
-    x = {name: group.x_BNF for name, group in batch.groups.items()}
-    found: dict[str, Tensor] = module.outputs(  # type: ignore[operator]
-        batch.jet_BF, x, _masks(batch), of_jets=of_jets
-    )
-    return found
 
 
 def entries_of(module: nn.Module, batch: Batch) -> dict[str, Entries]:
     """What has a label in a batch, of each task beside the flavour."""
     if not module.targets:
         return {}
-    found: dict[str, Entries] = module.entries(_masks(batch), batch.targets, batch.label_B)  # type: ignore[operator]
+    found: dict[str, Entries] = module.entries(batch.masks, batch.targets, batch.label_B)  # type: ignore[operator]
     return found
 
 
@@ -66,7 +49,3 @@ def total_loss(
     known = label_weights(module, batch) if weights is None else weights
     total: Tensor = module.total_loss(flavour_loss, sums, known)  # type: ignore[operator]
     return total
-
-
-def _masks(batch: Batch) -> dict[str, Tensor]:
-    return {name: group.mask_BN for name, group in batch.groups.items()}

@@ -19,8 +19,8 @@ from pfnano_tag.attack.registry import make
 from pfnano_tag.card.attacks import Attack
 from pfnano_tag.card.training import Training
 from pfnano_tag.errors import CardError, DataError
-from pfnano_tag.models.batch import Batch, call
-from pfnano_tag.models.batch_tasks import call_all, label_weights, total_loss
+from pfnano_tag.models.batch import Batch, call, call_all
+from pfnano_tag.models.batch_tasks import label_weights, total_loss
 from pfnano_tag.models.losses import LOSSES, divergence, weighted_mean
 from pfnano_tag.prepare.inputs import InputSpec
 from pfnano_tag.train.order import seed_of

@@ -23,8 +23,8 @@ from pfnano_tag.evaluate.roc import rank
 from pfnano_tag.evaluate.tasks import TaskScores, loss_name
 from pfnano_tag.infer.discriminants import discriminant
 from pfnano_tag.infer.prediction import inference_batches
-from pfnano_tag.models.batch import collate, evaluating
-from pfnano_tag.models.batch_tasks import call_all, entries_of
+from pfnano_tag.models.batch import call_all, collate, evaluating
+from pfnano_tag.models.batch_tasks import entries_of
 from pfnano_tag.models.device import CPU, device_of
 from pfnano_tag.models.tasks import weight_of
 from pfnano_tag.train.dataloader import LabelledInputs

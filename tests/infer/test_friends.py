@@ -17,8 +17,7 @@ from pfnano_tag.infer import stage
 from pfnano_tag.infer.bookkeeping import find_checkpoint, load_checkpoint
 from pfnano_tag.infer.conversion import to_inputs
 from pfnano_tag.infer.prediction import predict
-from pfnano_tag.models.batch import collate
-from pfnano_tag.models.batch_tasks import call_all
+from pfnano_tag.models.batch import call_all, collate
 from pfnano_tag.nano.features import read_jets
 from pfnano_tag.nano.reader import PFNanoFile
 from tests.analyze.events_file import content, damage, write

@@ -9,8 +9,8 @@ from synthetic import CLASSES, TASKS, features, labelled_jets, random_jets, with
 from torch import nn
 
 from pfnano_tag.errors import CardError
-from pfnano_tag.models.batch import Batch, GroupBatch, call, collate
-from pfnano_tag.models.batch_tasks import call_all, entries_of, total_loss
+from pfnano_tag.models.batch import Batch, GroupBatch, call, call_all, collate
+from pfnano_tag.models.batch_tasks import entries_of, total_loss
 from pfnano_tag.models.heads import ConstituentHead, PairHead, pairs_of
 from pfnano_tag.models.layers import Tokens
 from pfnano_tag.models.multitask import AttentionPooling, Multitask, MultitaskConfig

@@ -15,8 +15,8 @@ from pfnano_tag.card.training import Training
 from pfnano_tag.evaluate.metrics import kind_of, lower_is_better, metric_names
 from pfnano_tag.evaluate.tasks import TaskScores, task_metric_names
 from pfnano_tag.infer.bookkeeping import find_checkpoint, load_checkpoint
-from pfnano_tag.models.batch import collate
-from pfnano_tag.models.batch_tasks import call_all, entries_of
+from pfnano_tag.models.batch import call_all, collate
+from pfnano_tag.models.batch_tasks import entries_of
 from pfnano_tag.models.registry import build
 from pfnano_tag.nano.targets import ORIGINS
 from pfnano_tag.train.dataloader import Stream
