@@ -51,7 +51,7 @@ def decays(pdg_id: NDArray[np.integer[Any]], mother: NDArray[np.integer[Any]], o
     offsets : ndarray of int64 [events + 1]
         Particles of each event.
     """
-    code = np.abs(pdg_id.astype(np.int64))
+    code = np.abs(pdg_id.astype(np.int32))  # quicker to divide than 64 bits
     parent = _rows_of_mothers(mother, offsets)
     b, c, tau = (_last(kind, parent) for kind in (is_open(code, 5), is_open(code, 4), code == TAU))
     other = tau | np.isin(code, LONG_LIVED)

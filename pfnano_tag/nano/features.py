@@ -22,7 +22,7 @@ from pfnano_tag.nano.links import linked
 from pfnano_tag.nano.reader import Chunk
 from pfnano_tag.nano.schema import CHARGED, FEATURES, JET_VECTOR, NEUTRAL, SV_VECTOR, Feature, Group
 from pfnano_tag.nano.selection import SelectedJets, aligned
-from pfnano_tag.nano.targets import NO_TRUTH, TARGETS, of_group, target_branches, unknown_values
+from pfnano_tag.nano.targets import NO_TRUTH, TARGETS, group_of, of_group, target_branches, unknown_values
 from pfnano_tag.nano.vertex_directions import BELOW_THRESHOLD
 
 _ORDER: dict[str, tuple[str, ...]] = {
@@ -110,6 +110,11 @@ def read_jets(
     contents = chunk.file.contents
     status = require_inputs(contents, ids, caps, candidate_pt, droppable)
     require_targets(contents, targets)
+    groups = {"jet", *(FEATURES[name].group for name in ids)}
+    if not groups.issuperset(group_of(name) for name in targets):
+        raise ValueError(
+            f"targets {list(targets)} need features of their groups, there are those of {sorted(groups)}"
+        )
     if not jet_mask.any():
         return empty_table(ids, contents, targets)
     chunk.load(branches_for(ids, contents) | target_branches(targets))

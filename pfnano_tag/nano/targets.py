@@ -73,6 +73,11 @@ def absent_branches(branches: frozenset[str]) -> tuple[str, ...]:
     return tuple(sorted(target_branches(TARGETS) - branches))
 
 
+def lacking(target: str, branches: frozenset[str]) -> list[str]:
+    """Return the branches of a target that a file with these branches lacks."""
+    return [branch for branch in TARGETS[target].branches if branch not in branches]
+
+
 def unknown_values(target: str, rows: int) -> np.ndarray[Any, Any]:
     """Return a column of a target of which nothing is known."""
     entry = TARGETS[target]

@@ -65,7 +65,7 @@ def candidate_truth(chunk: Chunk) -> CandidateTruth:
     BadChunk
         When branches contradict each other.
     """
-    generated = matched(_particles(chunk, "PFCands"), _particles(chunk, "GenCands"))
+    generated = matched(particles_of(chunk, "PFCands"), particles_of(chunk, "GenCands"))
     origin, vertex = _of_generated(chunk)
     none = generated < 0
     charge = chunk["PFCands_charge"].values
@@ -99,7 +99,7 @@ def has_truth(chunk: Chunk, row: Index, event: Index) -> NDArray[np.bool_]:
     index = integers(chunk, "GenJetCands_jetIdx", links, slice(None)).astype(np.int64)
     wanted = integers(chunk, "Jet_genJetIdx", chunk["Jet_pt"], row).astype(np.int64)
     room = 1 + max(int(index.max(initial=0)), int(wanted.max(initial=0)))
-    stored = np.unique(list_of_row(links.offsets) * room + index)
+    stored = np.unique((list_of_row(links.offsets) * room + index)[index >= 0])
     return (wanted >= 0) & np.isin(event * room + wanted, stored)
 
 
@@ -127,7 +127,8 @@ def pt_ratio(chunk: Chunk, row: Index, event: Index) -> NDArray[np.float32]:
     return ratio
 
 
-def _particles(chunk: Chunk, collection: str) -> Particles:
+def particles_of(chunk: Chunk, collection: str) -> Particles:
+    """Return the particles of a collection, `PFCands` or `GenCands`."""
     pt: Jagged = chunk[f"{collection}_pt"]
     _same_events(chunk, f"{collection}_pt", pt)
     charge, eta, phi = (aligned(chunk, f"{collection}_{name}", pt) for name in ("charge", "eta", "phi"))

@@ -50,8 +50,8 @@ def check_targets(model: str, targets: Sequence[str], prepared: Prepared) -> Non
             more = f" (and {len(bad) - 1} more files)" if len(bad) > 1 else ""
             raise MissingBranch(
                 f"{path}{more}: model {model} has a head for {target}, whose labels can't be had from this file: it "
-                f"lacks {', '.join(branches)}; train that model on files that have them (docs/layouts.md says which "
-                f"layouts do), or leave the head out of models.{model}.arguments"
+                f"lacks {', '.join(branches)}; train that model on files that have them (docs/training.md says which "
+                f"do), or leave the head out of models.{model}.arguments"
             )
 
 

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
-from pfnano_tag.nano.columns import list_of_row
+from pfnano_tag.card.jets import Jets
+from pfnano_tag.errors import BadChunk
+from pfnano_tag.nano.columns import Jagged, list_of_row
+from pfnano_tag.nano.features import read_jets
 from pfnano_tag.nano.hadrons import LONG_LIVED
 from pfnano_tag.nano.reader import PFNanoFile
-from pfnano_tag.nano.targets import ORIGINS
+from pfnano_tag.nano.targets import ORIGINS, TARGETS
 from pfnano_tag.nano.truth import candidate_truth, has_truth
 
 PT = 0.95
@@ -148,3 +151,49 @@ def test_links_lead_to_the_constituents_of_generator_jets(chunk):
     share = np.hypot(px, py)[hard] / jets["pt"][hard]
     assert np.median(share) > 0.9  # the rest: products of strange hadrons, which CMS's generators don't decay
     assert share.max() < 1.1
+
+
+def test_ak8_jets_have_truth_too(write):
+    with PFNanoFile(write("btvnano", fat_jets=True), Jets(collection="FatJet")) as file:
+        events = file.chunk(0, file.num_entries)
+        every = np.ones(len(events["Jet_pt"].values), dtype=bool)
+        targets = ("charged/origin", "jet/pt_ratio")
+        table = read_jets(events, ["charged/ptrel"], every, {"charged": 100}, PT, targets=targets)
+        matched = events["Jet_genJetIdx"].values >= 0
+    assert len(table) > 20
+    known = np.bincount(
+        list_of_row(table.groups["charged"].offsets), table.targets["charged/origin"] >= 0, len(table)
+    )
+    assert ((known > 0) == matched).all()
+    assert 0.9 < np.nanmedian(table.targets["jet/pt_ratio"]) < 1.1
+
+
+@pytest.mark.parametrize(
+    ("branch", "value", "message"),
+    [
+        (
+            "GenCands_genPartMotherIdx",
+            5000,
+            r"GenCands_genPartMotherIdx is 5000 in entry \d+, which has \d+ generated",
+        ),
+        ("Jet_genJetIdx", 400, r"Jet_genJetIdx is 400 in entry \d+, which has \d+ generator jets"),
+    ],
+)
+def test_indices_that_lead_nowhere_are_named(write, branch, value, message):
+    with PFNanoFile(write("btvnano")) as file:
+        events = file.chunk(0, 40)
+        events[branch].values[7] = value
+        every = np.ones(len(events["Jet_pt"].values), dtype=bool)
+        with pytest.raises(BadChunk, match=message):
+            read_jets(events, ["charged/ptrel"], every, {"charged": 25}, PT, targets=list(TARGETS))
+
+
+def test_columns_of_different_lengths_are_named(write):
+    with PFNanoFile(write("btvnano")) as file:
+        events = file.chunk(0, 40)
+        pt = events["GenCands_pt"]
+        shorter = pt.offsets.copy()
+        shorter[5:] -= 1
+        events._stored["GenCands_eta"] = Jagged(pt.values[:-1], shorter)
+        with pytest.raises(BadChunk, match="GenCands_eta has .* values in entry 4.*different lengths"):
+            candidate_truth(events)

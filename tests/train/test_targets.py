@@ -44,6 +44,14 @@ def card_of(folder, *files, **sections):
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_pictures():
+    """Leave the plots of preparations out: they take longer than all the rest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare, "draw", lambda *arguments: [])
+        yield
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, generated_layouts):
     """A card on a generated btvNano file of top pairs, prepared."""
