@@ -32,9 +32,9 @@ class Training(Section):
     """Jets per batch."""
 
     constituents_at_once: Annotated[int, Field(ge=1)] | None = 2048
-    """Constituents that pass a network of sequences (particle_transformer) forward and backward at once: a batch with
-    more is split by jets, and the gradients add up to that of the whole batch's sum(w l)/sum(w). Bounds the memory,
-    whatever the jets' lengths; batch norm sees the parts. null: never split."""
+    """Constituents that pass a network of sequences (particle_transformer, multitask) forward and backward at once: a
+    batch with more is split by jets, and the gradients add up to that of the whole batch's sum(w l)/sum(w). Bounds
+    the memory, whatever the jets' lengths; batch norm sees the parts. null: never split."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the layers in a training: bfloat16 where torch's autocast holds it to be safe (matrix products,
@@ -93,7 +93,8 @@ class Training(Section):
     """Validation loss with the weights of the training; false: each jet counts once."""
 
     best: str = "validation_loss"
-    """Metric that chooses the best epoch: a loss (lowest), or `validation_accuracy`, `auc_BvsL` ... (highest)."""
+    """Metric that chooses the best epoch: a loss or a resolution (lowest), or `validation_accuracy`, `auc_BvsL` ...
+    (highest). A name that does not exist is answered with all that do."""
 
     patience: Annotated[int, Field(ge=1)] | None = None
     """Stop after so many epochs without a better value of the metric `best`; null: never."""

@@ -206,6 +206,11 @@ class Batch:
         return self.each(lambda values: values.to(device, non_blocking=True))
 
     @property
+    def masks(self) -> dict[str, Tensor]:
+        """Real constituents of each group."""
+        return {name: group.mask_BN for name, group in self.groups.items()}
+
+    @property
     def inputs(self) -> dict[str, Tensor]:
         """What an attack may move: `jet` (B, F) and each group's x (B, N, F)."""
         return {"jet": self.jet_BF} | {name: group.x_BNF for name, group in self.groups.items()}
@@ -219,10 +224,23 @@ class Batch:
 def call(module: nn.Module, batch: Batch) -> Tensor:
     """Logits (B, K) of a network for a batch."""
     x = {name: group.x_BNF for name, group in batch.groups.items()}
-    mask = {name: group.mask_BN for name, group in batch.groups.items()}
     vectors = {name: group.vectors_BN4 for name, group in batch.groups.items() if group.vectors_BN4 is not None}
-    logits_BK: Tensor = module(batch.jet_BF, x, mask, vectors or None)
+    logits_BK: Tensor = module(batch.jet_BF, x, batch.masks, vectors or None)
     return logits_BK
+
+
+def call_all(module: nn.Module, batch: Batch, of_jets: bool = False) -> dict[str, Tensor]:
+    """Outputs of all tasks of a network, or of those of jets: `flavour` (B, K), which is all that most networks have.
+
+    What they are is said by `models.multitask.Multitask.outputs`.
+    """
+    if not module.targets:
+        return {"flavour": call(module, batch)}
+    x = {name: group.x_BNF for name, group in batch.groups.items()}
+    found: dict[str, Tensor] = module.outputs(  # type: ignore[operator]
+        batch.jet_BF, x, batch.masks, of_jets=of_jets
+    )
+    return found
 
 
 @contextmanager

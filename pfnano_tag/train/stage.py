@@ -13,6 +13,7 @@ from pfnano_tag.card.folder import bind, model_folder, prepared_path
 from pfnano_tag.card.launch import Launch, launch_of
 from pfnano_tag.errors import CardError, OutputError
 from pfnano_tag.evaluate.metrics import best_of, check_metric, metric_names
+from pfnano_tag.evaluate.tasks import task_metric_names
 from pfnano_tag.models.device import chosen_device
 from pfnano_tag.prepare.prepared import Prepared, read_prepared
 from pfnano_tag.train import rate_finder
@@ -227,7 +228,8 @@ def _titled(card: Card, name: str) -> str:
 def _check(card: Card, recipe: Recipe, prepared: Prepared) -> None:
     """Refuse what would not work before anything is read: arguments, truth, classes, the best metric, extras."""
     try:
-        check_targets(recipe.name, targets_of(recipe.network()), prepared)
+        module = recipe.network()
+        check_targets(recipe.name, targets_of(module), prepared)
     except CardError as error:
         scanned = card.models[recipe.name].scanned
         where = recipe.name if scanned is None else f"{scanned.scan}.scan, {recipe.name}"
@@ -236,7 +238,8 @@ def _check(card: Card, recipe: Recipe, prepared: Prepared) -> None:
     _drawing(recipe, prepared)
     classes = [name for name in prepared.classes if prepared.total("validation", name)]
     key = f"training.best (model {recipe.name})"
-    check_metric(key, recipe.settings.best, metric_names(recipe.evaluation, classes))
+    tasks = task_metric_names(module.tasks) if module.targets else ()  # type: ignore[arg-type]
+    check_metric(key, recipe.settings.best, (*metric_names(recipe.evaluation, classes), *tasks))
     if recipe.settings.tensorboard:
         summary_writer()
 
