@@ -39,7 +39,8 @@ class Network:
             self.batches = list(islice(self.trainer.loader.epoch(1), options["batches"]))
         self.module, self.settings = self.trainer.module.train(), self.trainer.recipe.settings
         self.inputs, self.attack = prepared.inputs, card.attacks[options["attack"]]
-        call(self.module, self.batches[0].select(torch.arange(8)))
+        self.trainer.objective.gradient(self.module, self.batches[0].select(torch.arange(8)), 1, 0)
+        self.trainer.optimizer.step()  # makes its state
 
     @property
     def jets(self) -> int:
