@@ -17,8 +17,6 @@ from pfnano_tag.prepare.inputs import InputFeature, InputSpec
 
 Values = Mapping[str, Tensor]
 
-_ONE = torch.ones((), dtype=torch.float64)
-
 
 def movable(batch: Batch, spec: InputSpec) -> dict[str, Tensor]:
     """Which inputs an attack may change.
@@ -35,9 +33,10 @@ def movable(batch: Batch, spec: InputSpec) -> dict[str, Tensor]:
     dict of str to Tensor
         bool masks in the shapes of `batch.inputs`.
     """
+    device = batch.jet_BF.device
     defaults = {"jet": batch.jet_default_BF} | {name: group.default_BNF for name, group in batch.groups.items()}
     # padding counts as a placeholder; one broadcast only, for they are slow
-    return {name: ~(default | _protected(spec, name)) for name, default in defaults.items()}
+    return {name: ~(default | _protected(spec, name).to(device)) for name, default in defaults.items()}
 
 
 def shifted(batch: Batch, shift: Values, allowed: Values) -> Batch:
@@ -81,15 +80,15 @@ def restrict(attacked: Batch, nominal: Batch, spec: InputSpec, impact: float) ->
 
 def in_units(x: Tensor, features: tuple[InputFeature, ...]) -> Tensor:
     """Scaled inputs in the features' own units, float64; the last axis runs over features."""
-    mean, std, scale = _scaling(features)
+    mean, std, scale = (column.to(x.device) for column in _scaling(features))
     value = x.double() * std + mean
     logarithmic = scale > 0
-    return torch.where(logarithmic, value.sign() * value.abs().expm1() / scale.where(logarithmic, _ONE), value)
+    return torch.where(logarithmic, value.sign() * value.abs().expm1() / scale.where(logarithmic, 1.0), value)
 
 
 def in_scaled(value: Tensor, features: tuple[InputFeature, ...]) -> Tensor:
     """The inverse of `in_units`, float64."""
-    mean, std, scale = _scaling(features)
+    mean, std, scale = (column.to(value.device) for column in _scaling(features))
     transformed = torch.where(scale > 0, value.sign() * (scale * value.abs()).log1p(), value)
     return (transformed - mean) / std
 

@@ -31,9 +31,9 @@ def uniform(batch: Batch, seed: int) -> dict[str, Tensor]:
     key_B = _key(batch, seed)
     out = {}
     for index, (name, x) in enumerate(batch.inputs.items()):
-        position = torch.arange(x[0].numel() if len(x) else 0).view(x.shape[1:])
+        position = torch.arange(x.shape[-1], device=x.device)
         if x.dim() == 3:  # a constituent's number must not depend on the width of the padding
-            position = torch.arange(x.shape[1])[:, None] * 4096 + torch.arange(x.shape[2])
+            position = torch.arange(x.shape[1], device=x.device)[:, None] * 4096 + position
         key = key_B.view(-1, *[1] * (x.dim() - 1)) + (index << 40)
         bits = _mix(key + position * _STEP)
         out[name] = (((bits >> 41) & 0x7FFFFF).float() + 0.5) / 2.0**23  # half-way points: never 0 or 1
@@ -47,17 +47,17 @@ def normal(batch: Batch, seed: int) -> dict[str, Tensor]:
 
 def _key(batch: Batch, seed: int) -> Tensor:
     """One integer per jet from all its real inputs."""
-    key_B = torch.full((len(batch),), seed * _STEP % 2**62, dtype=torch.int64)
+    key_B = torch.full((len(batch),), seed * _STEP % 2**62, dtype=torch.int64, device=batch.jet_BF.device)
     key_B = _mix(key_B + _folded(batch.jet_BF))
     for group in batch.groups.values():
-        rows_BN = _mix(_folded(group.x_BNF) + torch.arange(group.x_BNF.shape[1]) * _STEP)
+        rows_BN = _mix(_folded(group.x_BNF) + torch.arange(group.x_BNF.shape[1], device=group.x_BNF.device) * _STEP)
         key_B = _mix(key_B + torch.where(group.mask_BN, rows_BN, 0).sum(1))
     return key_B
 
 
 def _folded(x: Tensor) -> Tensor:
     """Sum over features of hashed rounded values."""
-    column = torch.arange(x.shape[-1]) * _STEP
+    column = torch.arange(x.shape[-1], device=x.device) * _STEP
     return _mix((x.detach().double() * _GRID).round().long() + column).sum(-1)
 
 

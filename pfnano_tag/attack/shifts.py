@@ -81,7 +81,7 @@ class InputShifts:
 def _histogram(feature: str, values: torch.Tensor) -> NDArray[np.int64]:
     bins, low, high = FEATURES[feature].axis
     place = ((values - low) * (bins / (high - low))).clamp(0, bins - 1).long()
-    return torch.bincount(place, minlength=bins).numpy()
+    return torch.bincount(place, minlength=bins).cpu().numpy()
 
 
 def _empty(feature: str) -> NDArray[np.int64]:

@@ -31,6 +31,9 @@ class Resources(Section):
     threads: Annotated[int, Field(ge=1)] = 1
     """Threads of torch."""
 
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks are trained and applied; auto: on a GPU where torch finds one."""
+
     decompression: Annotated[int, Field(ge=1)] = 1
     """Threads that decompress files; 1 on batch slots."""
 

@@ -35,6 +35,11 @@ class Training(Section):
     more is split by jets, and the gradients add up to that of the whole batch's sum(w l)/sum(w). Bounds the memory,
     whatever the jets' lengths; batch norm sees the parts. null: never split."""
 
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the layers in a training: bfloat16 where torch's autocast holds it to be safe (matrix products,
+    attention), which needs less memory and, on processors that have such units, less time. Weights, losses,
+    validation and inference stay float32."""
+
     buffer: Annotated[int, Field(ge=1)] = 200_000
     """Jets that are shuffled at a time; where all jets fit, each epoch is one permutation. At least two batches."""
 

@@ -21,6 +21,7 @@ from pfnano_tag.infer.bookkeeping import Tagger, find_checkpoint, load_checkpoin
 from pfnano_tag.infer.conversion import common_candidate_pt, to_inputs, union_of_features
 from pfnano_tag.infer.prediction import predict
 from pfnano_tag.models.batch import FlatInputs
+from pfnano_tag.models.device import chosen_device
 from pfnano_tag.prepare.prepared import Prepared
 from pfnano_tag.prepare.sample import LabelledJets, training_jets
 
@@ -99,6 +100,7 @@ def load_taggers(card: Card, models: Sequence[str] | None, classes: Sequence[str
         name = tagger.name if which in ("", "best") else f"{tagger.name}_{tagger.epoch}"
         if name in taggers:
             raise CheckpointError(f"{path}: two networks are called {name!r}; name each once")
+        tagger.module.to(chosen_device(card.resources.device))
         taggers[name] = tagger
     if not taggers:
         raise CheckpointError("the card names no models: add some to section `models`, train them, or use --model")

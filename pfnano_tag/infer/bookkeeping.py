@@ -105,7 +105,7 @@ def save_checkpoint(
         The JSON file.
     """
     path = checkpoint_path(folder, epoch)
-    weights = save_tensors({key: value.detach().contiguous() for key, value in module.state_dict().items()})
+    weights = save_tensors({key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()})
     with write_whole(path.with_suffix(".safetensors")) as temporary:
         temporary.write_bytes(weights)
     content = {

@@ -14,6 +14,7 @@ from pfnano_tag.card import Card
 from pfnano_tag.errors import CheckpointError, DataError
 from pfnano_tag.infer.bookkeeping import Tagger, find_checkpoint, load_checkpoint
 from pfnano_tag.infer.conversion import common_candidate_pt, union_of_caps, union_of_droppable, union_of_features
+from pfnano_tag.models.device import chosen_device
 from pfnano_tag.nano.features import branches_for, has_vectors, read_jets
 from pfnano_tag.nano.jets import JetTable
 from pfnano_tag.nano.layouts import require_inputs
@@ -126,6 +127,9 @@ def load_networks(card: Card, models: Sequence[str] | None) -> Networks:
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise CheckpointError(f"asked for twice: {', '.join(twice)} (best or last may be the epoch that you named)")
+    device = chosen_device(card.resources.device)
+    for tagger in loaded:
+        tagger.module.to(device)
     networks = Networks(dict(zip(keys, loaded, strict=True)))
     if networks.taggers:
         common_candidate_pt({name: tagger.inputs for name, tagger in networks.taggers.items()})

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pfnano_tag.infer.bookkeeping import Tagger
 from pfnano_tag.models.batch import Batch, FlatInputs, bucketed, call, collate, evaluating
+from pfnano_tag.models.device import CPU, device_of
 
 Distortion = Callable[[nn.Module, Batch], Batch]
 Watcher = Callable[[Tensor, Batch], None]
@@ -21,6 +22,8 @@ Watcher = Callable[[Tensor, Batch], None]
 LARGEST_TOKENS = 1024
 """Constituents that a network of sequences takes at once on a CPU: what its widest layers make of them (2 kB each)
 then stays in a cache."""
+LARGEST_TOKENS_OF_GPU = 65536
+"""The same on a GPU, which wants to be filled."""
 
 
 def predict(
@@ -54,15 +57,16 @@ def predict(
         float32 (J, K), rows sum to one.
     """
     out = torch.empty(len(flat), len(tagger.classes))
+    device = device_of(tagger.module)
     with evaluating(tagger.module):
         for indices in inference_batches(tagger.module, flat, batch_size):
-            batch = collate(flat, indices, label)
+            batch = collate(flat, indices, label).to(device)
             if attack is not None:
                 batch = attack(tagger.module, batch)
             if watch is not None:
-                watch(indices, batch)
+                watch(indices, batch.to(CPU))
             with torch.inference_mode():
-                out[indices] = call(tagger.module, batch).softmax(1)
+                out[indices] = call(tagger.module, batch).softmax(1).to(CPU)
     return np.asarray(out.numpy(), dtype=np.float32)
 
 
@@ -72,9 +76,10 @@ def inference_batches(module: nn.Module, flat: FlatInputs, batch_size: int) -> l
     batches = bucketed(lengths, batch_size)
     if not module.wants_buckets:
         return batches
+    most = LARGEST_TOKENS if device_of(module) == CPU else LARGEST_TOKENS_OF_GPU
     longest = [max(1, int(lengths[indices[-1]])) for indices in batches]
     return [
         part
         for indices, length in zip(batches, longest, strict=True)
-        for part in indices.split(max(1, LARGEST_TOKENS // length))
+        for part in indices.split(max(1, most // length))
     ]

@@ -9,7 +9,7 @@ Shape suffixes: J jets, B jets of a batch, N constituents (flat: of all jets; in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -125,20 +125,24 @@ class Batch:
     def __len__(self) -> int:
         return len(self.jet_BF)
 
-    def select(self, indices: Tensor) -> Batch:
-        """The given jets (int64), in the given order; the padding stays as wide as it is."""
+    def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every tensor (the first axis runs over jets) replaced by its `change`."""
         groups = {
             name: GroupBatch(
-                group.x_BNF[indices],
-                group.mask_BN[indices],
-                group.default_BNF[indices],
-                None if group.vectors_BN4 is None else group.vectors_BN4[indices],
+                change(group.x_BNF),
+                change(group.mask_BN),
+                change(group.default_BNF),
+                None if group.vectors_BN4 is None else change(group.vectors_BN4),
             )
             for name, group in self.groups.items()
         }
-        label = None if self.label_B is None else self.label_B[indices]
-        weight = None if self.weight_B is None else self.weight_B[indices]
-        return Batch(self.jet_BF[indices], self.jet_default_BF[indices], groups, label, weight)
+        label = None if self.label_B is None else change(self.label_B)
+        weight = None if self.weight_B is None else change(self.weight_B)
+        return Batch(change(self.jet_BF), change(self.jet_default_BF), groups, label, weight)
+
+    def select(self, indices: Tensor) -> Batch:
+        """The given jets (int64), in the given order; the padding stays as wide as it is."""
+        return self.each(lambda values: values[indices])
 
     def parts(self, constituents: int) -> list[Batch]:
         """Cut into neighbouring jets with about so many constituents together, each part padded to its longest jet.
@@ -155,7 +159,14 @@ class Batch:
         sizes = part_B.unique_consecutive(return_counts=True)[1].tolist()
         if len(sizes) == 1:
             return [self]
-        every = torch.arange(len(self)).split(sizes)
+        every = torch.arange(len(self), device=behind_B.device).split(sizes)
+        return [self.select(indices).trimmed() for indices in every]
+
+    def split(self, jets: int) -> list[Batch]:
+        """Cut into neighbouring jets, so many at most, each part padded to its longest jet."""
+        if len(self) <= jets:
+            return [self]
+        every = torch.arange(len(self), device=self.jet_BF.device).split(jets)
         return [self.select(indices).trimmed() for indices in every]
 
     def trimmed(self) -> Batch:
@@ -176,18 +187,13 @@ class Batch:
 
     def pinned(self) -> Batch:
         """The same batch in page-locked memory, from where a GPU takes it without waiting."""
-        groups = {
-            name: GroupBatch(
-                group.x_BNF.pin_memory(),
-                group.mask_BN.pin_memory(),
-                group.default_BNF.pin_memory(),
-                None if group.vectors_BN4 is None else group.vectors_BN4.pin_memory(),
-            )
-            for name, group in self.groups.items()
-        }
-        label = None if self.label_B is None else self.label_B.pin_memory()
-        weight = None if self.weight_B is None else self.weight_B.pin_memory()
-        return Batch(self.jet_BF.pin_memory(), self.jet_default_BF.pin_memory(), groups, label, weight)
+        return self.each(Tensor.pin_memory)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device; from page-locked memory the copy goes on beside what follows."""
+        if self.jet_BF.device == device:
+            return self
+        return self.each(lambda values: values.to(device, non_blocking=True))
 
     @property
     def inputs(self) -> dict[str, Tensor]:

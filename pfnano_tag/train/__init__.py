@@ -2,7 +2,7 @@
 
 Reads: the card, `prepared.json`, the PFNano files of the datasets with role `train`.
 Writes: `models/NAME/`: a checkpoint per epoch (`epoch_0001.safetensors` and `.json`), `best.json` (the
-best epoch by the metric `training.best`), `metrics.jsonl`, `timing.json`, `optimizer.pt` (to go on from), and
+best epoch by the metric `training.best`), `metrics.jsonl`, `timing.json`, `resume.pt` (to go on from), and
 `tensorboard/` where the card wants it. `--select` ranks trained models and writes `models/selection.json`.
 Guarantees: every training jet exactly once per epoch, for samples of any size, within the memory that the card
 allows; the same seed and threads give the same weights, whatever reads the jets and keeps them (`resources.readers`,

@@ -244,9 +244,7 @@ class _Watched:
     def blocks(self, chunks: Sequence[ChunkOfFile], splits: Sequence[str]) -> Iterator[Block]:
         for block in self._reader.blocks(chunks, splits):
             if self._asked():
-                raise Incomplete(
-                    "stopped while reading jets; epochs that were finished are kept, go on with --resume"
-                )
+                raise Incomplete("stopped while reading jets; go on with --resume")
             yield block
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM (a batch system's time limit, a shutdown) ends a training cleanly between two batches."""
+"""Signals that end a training cleanly between two batches: a time limit, an eviction, a shutdown."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import signal
 import threading
 from types import FrameType
 
+STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU)
+"""What batch systems send before they kill: at the end of the time or on eviction; ahead of it as asked for (SLURM's
+`--signal=USR1@300`); at the soft limit of CPU time."""
+
 
 class Interruption:
-    """Context in which SIGTERM sets `asked` instead of ending the process.
+    """Context in which these signals set `asked` instead of ending the process.
 
     Only the main thread can install signal handlers; elsewhere the context does nothing.
     """
@@ -19,12 +23,13 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if self._main:
-            self._before = signal.signal(signal.SIGTERM, self._ask)
+            self._before = {number: signal.signal(number, self._ask) for number in STOPPING}
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._main:
-            signal.signal(signal.SIGTERM, self._before)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True

@@ -8,17 +8,23 @@ arXiv:1901.08573).
 
 from __future__ import annotations
 
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from pfnano_tag.attack.registry import make
 from pfnano_tag.card.attacks import Attack
 from pfnano_tag.card.training import Training
-from pfnano_tag.errors import CardError
+from pfnano_tag.errors import CardError, DataError
 from pfnano_tag.models.batch import Batch, call
 from pfnano_tag.models.losses import LOSSES, divergence, weighted_mean
 from pfnano_tag.prepare.inputs import InputSpec
 from pfnano_tag.train.order import seed_of
+
+log = logging.getLogger(__name__)
 
 
 def make_loss(settings: Training, classes: tuple[str, ...]) -> nn.Module:
@@ -73,26 +79,54 @@ class Objective:
         self, loss: nn.Module, settings: Training, attack: Attack | None, inputs: InputSpec, seed: int
     ) -> None:
         self.loss, self._settings, self._attack, self._inputs, self._seed = loss, settings, attack, inputs, seed
+        self._jets_at_once: int | None = None
 
     def gradient(self, module: nn.Module, batch: Batch, epoch: int, number: int) -> Tensor:
         """Set the gradients of all parameters to those of a batch's loss, and return the loss.
 
-        A network of sequences takes the batch in parts (`training.constituents_at_once`), whose gradients add up.
+        The batch passes in parts whose gradients add up: a network of sequences takes so many constituents at once
+        (`training.constituents_at_once`), and where memory runs out, the jets at once are halved from then on.
 
         Parameters
         ----------
         module, batch, epoch, number
             As for `__call__`.
+
+        Raises
+        ------
+        DataError
+            When the memory does not suffice for a single jet.
         """
-        module.zero_grad(set_to_none=True)
-        limit = self._settings.constituents_at_once if module.wants_buckets else None
-        parts = [batch] if limit is None else batch.parts(limit)
-        total = torch.zeros(())
+        while True:
+            module.zero_grad(set_to_none=True)
+            parts = self._parts(module, batch)
+            try:
+                return self._sum_of_parts(module, batch, parts, epoch, number)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                self._jets_at_once = _half(max(map(len, parts)), error)
+
+    def _sum_of_parts(self, module: nn.Module, batch: Batch, parts: list[Batch], epoch: int, number: int) -> Tensor:
+        total = torch.zeros((), device=batch.jet_BF.device)
         for place, part in enumerate(parts):
-            loss = self(module, part, epoch, number, place) * share_of(part, batch)
+            with self._precision(batch.jet_BF.device):
+                loss = self(module, part, epoch, number, place) * share_of(part, batch)
             loss.backward()
             total = total + loss.detach()
         return total
+
+    def _parts(self, module: nn.Module, batch: Batch) -> list[Batch]:
+        limit = self._settings.constituents_at_once if module.wants_buckets else None
+        parts = [batch] if limit is None else batch.parts(limit)
+        if self._jets_at_once is None:
+            return parts
+        return [smaller for part in parts for smaller in part.split(self._jets_at_once)]
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
+        """Forward passes in the precision of the card; weights, losses and gradients stay float32."""
+        half = self._settings.precision == "bfloat16"
+        return torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext()
 
     def __call__(self, module: nn.Module, batch: Batch, epoch: int, number: int, part: int = 0) -> Tensor:
         """Weighted mean loss of a batch or a part of it, a scalar with gradients.
@@ -112,7 +146,7 @@ class Objective:
         """
         if self._attack is None or not is_attacked(self._settings, epoch, number):
             return self._loss_of(call(module, batch), batch)
-        chosen_A = self._chosen(len(batch), epoch, number, part)
+        chosen_A = self._chosen(len(batch), epoch, number, part).to(batch.jet_BF.device)
         nominal = batch if len(chosen_A) == len(batch) else batch.select(chosen_A)
         distort = make(self._attack, self._inputs, seed=seed_of(self._seed, "attack", epoch), loss=self.loss)
         attacked = distort(module, nominal) if len(nominal) else nominal
@@ -138,6 +172,29 @@ class Objective:
             return torch.arange(count)
         generator = torch.Generator().manual_seed(seed_of(self._seed, "attacked jets", epoch, number, part))
         return torch.randperm(count, generator=generator)[: round(share * count)].sort().values
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch, or of Python, says that the memory does not suffice."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)  # torch has no class of its own
+
+
+def _half(jets: int, error: BaseException) -> int:
+    """Half of the jets that did not fit into the memory, at least one."""
+    if jets <= 1:
+        raise DataError(
+            f"the memory does not suffice for a single jet ({error}); use a smaller network, set its argument "
+            "recompute=true, or ask for more memory"
+        ) from error
+    log.warning(
+        "out of memory with %d jets at once: from now on %d, and the gradients of a batch's parts are added up "
+        "(the same weighted mean; only batch norm sees the parts)",
+        jets,
+        jets // 2,
+    )
+    return jets // 2
 
 
 def share_of(part: Batch, batch: Batch) -> float:

@@ -29,6 +29,7 @@ from pfnano_tag.nano.allocation import keep_freed_memory
 from pfnano_tag.prepare.prepared import Prepared, prepared_of
 from pfnano_tag.train.blocks import Block, mapped_block, write_block
 from pfnano_tag.train.decoding import ChunkOfFile, Decoder
+from pfnano_tag.train.interruption import STOPPING
 
 IN_FLIGHT = 3
 """Chunks per reader that are asked for and not used yet: one in work and two ready."""
@@ -38,7 +39,7 @@ _START = (
     "from pfnano_tag.train.readers import serve; serve(int(sys.argv[2]))"
 )
 _SIZE = struct.Struct("<Q")
-_OF_THE_JOB = (signal.SIGINT, signal.SIGTERM)
+_OF_THE_JOB = (signal.SIGINT, *STOPPING)
 """Signals that go to all processes of a job: the caller decides when readers end."""
 
 
@@ -149,7 +150,7 @@ class Readers:
         hint = ", most likely for lack of memory: lower resources.readers or resources.chunk" if code == -9 else ""
         return Incomplete(
             f"reader process {reader + 1} of {self.count} {how}{hint}; waited for {record.path}, entries {start} to "
-            f"{stop}; finished epochs are kept, go on with --resume"
+            f"{stop}; go on with --resume"
         )
 
 

@@ -1,7 +1,8 @@
 """What a training leaves in a model's folder besides checkpoints, and how it goes on from there.
 
-`optimizer.pt` is written after the epoch's checkpoint and before `metrics.jsonl` and `best.json`; the epoch it
-names is the one a resumed training starts behind. Whatever a kill leaves beyond it is made again, bit for bit.
+`resume.pt` is written after the epoch's checkpoint and before `metrics.jsonl` and `best.json`, and when a training is
+asked to stop within an epoch; a resumed training starts behind the epoch and the batch that it names. Whatever a kill
+leaves beyond it is made again, bit for bit.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,18 @@ from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.errors import CheckpointError
 from pfnano_tag.evaluate.metrics import Metrics, best_of, grouped, is_known, kind_of
 from pfnano_tag.infer.bookkeeping import checkpoint_path, epochs_of
+from pfnano_tag.models.batch import Batch
 from pfnano_tag.train.failure import FAILED_BATCH
 from pfnano_tag.train.tensorboard import EVENTS
 
-STATE_VERSION = 2
+STATE_VERSION = 3
+STATE = "resume.pt"
 WRITTEN = (
     "best.json",
     "metrics.jsonl",
     "timing.json",
-    "optimizer.pt",
+    STATE,
+    "optimizer.pt",  # of versions that kept no place in the epoch
     "epoch_*.json",
     "epoch_*.safetensors",
     FAILED_BATCH,
@@ -35,9 +40,39 @@ WRITTEN = (
 """Files of a training in its model's folder."""
 
 
+@dataclass(frozen=True)
+class Position:
+    """Where a training stands in an epoch that it has not finished.
+
+    Parameters
+    ----------
+    batches, jets : int
+        Behind us.
+    loss : float
+        Sum of w l over them.
+    weight : float
+        Sum of w.
+    """
+
+    batches: int = 0
+    jets: int = 0
+    loss: float = 0.0
+    weight: float = 0.0
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean loss of the epoch so far, sum(w l) / sum(w)."""
+        return self.loss / self.weight if self.weight else 0.0
+
+    def behind(self, batch: Batch, loss: float) -> Position:
+        """The place behind one more batch, whose mean loss is given."""
+        weight = 1.0 if batch.weight_B is None else float(batch.weight_B.sum())
+        return Position(self.batches + 1, self.jets + len(batch), self.loss + weight * loss, self.weight + weight)
+
+
 def is_trained(folder: Path) -> bool:
     """Whether the folder holds a (partly) trained model."""
-    return bool(epochs_of(folder))
+    return bool(epochs_of(folder)) or (folder / STATE).exists()
 
 
 def clear(folder: Path) -> None:
@@ -50,33 +85,48 @@ def clear(folder: Path) -> None:
         events.rmdir()
 
 
-def save_state(folder: Path, epoch: int, state: dict[str, Any]) -> None:
-    """Write a trainer's state (tensors, numbers, containers of them) and the random-number state behind an epoch."""
-    content = {"version": STATE_VERSION, "epoch": epoch, "random": torch.get_rng_state()} | state
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write what a trainer needs to go on, with the random-number states of this moment.
+
+    Parameters
+    ----------
+    folder : Path
+        The model's folder.
+    state : dict
+        `epoch` (the last finished one), `position` (in the next), `recipe` (JSON content), and states of torch's
+        objects.
+    """
+    random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+    content = {"version": STATE_VERSION, "random": random} | state
+    content |= {"position": astuple(state["position"]), "recipe": json.dumps(state["recipe"])}
     buffer = io.BytesIO()  # torch hides the system's error when it writes to a full disk itself
     torch.save(content, buffer)
-    with write_whole(folder / "optimizer.pt") as temporary:
+    with write_whole(folder / STATE) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Read what `save_state` wrote; no code in the file is run.
+    """Read what `save_state` wrote, and set the random-number states; no code in the file is run.
 
     Raises
     ------
     CheckpointError
         When it is missing, damaged, or of another version.
     """
-    path = folder / "optimizer.pt"
+    path = folder / STATE
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: missing, so the training can't be resumed; use --overwrite") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path}: damaged, so the training can't be resumed: {error}") from error
     if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
-        raise CheckpointError(f"{path}: not the optimiser state of this version ({STATE_VERSION}); use --overwrite")
-    return state
+        raise CheckpointError(f"{path}: not the training state of this version ({STATE_VERSION}); use --overwrite")
+    random = state.pop("random")
+    torch.set_rng_state(random["cpu"])
+    if len(random["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(random["cuda"])
+    return state | {"position": Position(*state["position"]), "recipe": json.loads(state["recipe"])}
 
 
 def read_metrics(folder: Path, last_epoch: int, metric: str) -> list[Metrics]:

@@ -18,9 +18,10 @@ from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.memory import MemoryPlan, check_memory, memory_plan
 from pfnano_tag.train.objective import in_words, make_loss
+from pfnano_tag.train.recipe import Recipe
 from pfnano_tag.train.record import clear, is_trained
 from pfnano_tag.train.tensorboard import summary_writer
-from pfnano_tag.train.wrapper import Recipe, Trainer
+from pfnano_tag.train.wrapper import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def run(card: Card, models: Sequence[str] | None = None, resume: bool = False, o
     models : sequence of str, optional
         Names of section `models`; all when not given.
     resume : bool
-        Go on behind the last finished epoch of models that have one.
+        Go on with models that were begun, where their last run ended.
     overwrite : bool
         Throw trained models away.
 
@@ -46,7 +47,7 @@ def run(card: Card, models: Sequence[str] | None = None, resume: bool = False, o
     UserError
         When the card, the prepared study, a checkpoint or the jets don't allow a training.
     Incomplete
-        When stopped by SIGTERM; finished epochs are kept.
+        When stopped by a signal (`interruption.STOPPING`); what was trained by then is kept.
     """
     prepared, recipes = _begin(card, models)
     for recipe in recipes:

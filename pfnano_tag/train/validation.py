@@ -5,6 +5,7 @@ Shape suffixes: J jets, K classes.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 
@@ -22,6 +23,7 @@ from pfnano_tag.evaluate.roc import rank
 from pfnano_tag.infer.discriminants import discriminant
 from pfnano_tag.infer.prediction import inference_batches
 from pfnano_tag.models.batch import FlatInputs, call, collate, evaluating
+from pfnano_tag.models.device import CPU, device_of
 from pfnano_tag.train.dataloader import LabelledInputs
 
 
@@ -63,6 +65,7 @@ def validate(
         for pool in pools
     ]
     logits_JK, label_J, weight_J = (torch.cat(column) for column in zip(*parts, strict=True))
+    loss = copy.deepcopy(loss).to(CPU)
     value = float(loss(logits_JK.double(), label_J, weight_J.double() if weighted else None))
     return {
         "validation_loss": value if math.isfinite(value) else None,
@@ -107,8 +110,8 @@ def separation(
 
 
 def _logits(module: nn.Module, jets: FlatInputs, classes: int, batch_size: int) -> Tensor:
-    out = torch.empty(len(jets), classes)
+    out, device = torch.empty(len(jets), classes), device_of(module)
     with evaluating(module), torch.inference_mode():
         for indices in inference_batches(module, jets, batch_size):
-            out[indices] = call(module, collate(jets, indices))
+            out[indices] = call(module, collate(jets, indices).to(device)).to(CPU)
     return out

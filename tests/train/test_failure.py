@@ -16,8 +16,9 @@ from pfnano_tag.infer.bookkeeping import epochs_of, load_checkpoint
 from pfnano_tag.train import failure
 from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.interruption import Interruption
+from pfnano_tag.train.recipe import Recipe
 from pfnano_tag.train.record import clear
-from pfnano_tag.train.wrapper import Recipe, Trainer
+from pfnano_tag.train.wrapper import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_a_batch_that_can_not_be_kept_does_not_hide_the_cause(tmp_path, jets, mo
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["epoch_0003.safetensors", "epoch_0003.json", "optimizer.pt", "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["epoch_0003.safetensors", "epoch_0003.json", "resume.pt", "metrics.jsonl"])
 def test_a_full_disk_leaves_what_was_whole_and_the_training_goes_on(tmp_path, jets, monkeypatch, name):
     """The disk is full when the third epoch writes one of its files; half of it had been written."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -99,7 +100,7 @@ def test_a_full_disk_leaves_what_was_whole_and_the_training_goes_on(tmp_path, je
         failing.run(Interruption())
     monkeypatch.undo()
     left = contents(parts)
-    overwritten = {"optimizer.pt"} if name == "metrics.jsonl" else set()
+    overwritten = {"resume.pt"} if name == "metrics.jsonl" else set()
     assert all(left[file] == content for file, content in before.items() if file not in overwritten)
     assert not [file for file in left if file.startswith(".")]
     for epoch in epochs_of(parts):

@@ -13,9 +13,10 @@ from pfnano_tag.errors import CheckpointError, Incomplete, MissingExtra
 from pfnano_tag.infer.bookkeeping import find_checkpoint, load_checkpoint
 from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.interruption import Interruption
+from pfnano_tag.train.recipe import Recipe
 from pfnano_tag.train.record import clear
 from pfnano_tag.train.tensorboard import summary_writer
-from pfnano_tag.train.wrapper import Recipe, Trainer
+from pfnano_tag.train.wrapper import Trainer
 
 
 def recipe(folder, **settings):
@@ -157,7 +158,7 @@ def test_event_files_hold_the_metrics_each_epoch_once(tmp_path, jets):
     whole = train(plain, jets)
     with pytest.raises(Incomplete):
         train(chosen, jets, interruption=StopInEpochThree())
-    state = {p.name: p.read_bytes() for p in chosen.folder.iterdir() if p.name in ("optimizer.pt", "metrics.jsonl")}
+    state = {p.name: p.read_bytes() for p in chosen.folder.iterdir() if p.name in ("resume.pt", "metrics.jsonl")}
     three = replace(chosen, settings=chosen.settings.model_copy(update={"epochs": 3}))
     train(three, jets, resume=True)
     for name, content in state.items():  # as if killed in epoch 3, behind the event: it is trained once more

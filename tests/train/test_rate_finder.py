@@ -12,7 +12,8 @@ from pfnano_tag.errors import DataError, Incomplete
 from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.rate_finder import BATCHES, EXPLODED, HIGHEST, LOWEST, RateScan, rate_of, scan, write
-from pfnano_tag.train.wrapper import Recipe, Trainer
+from pfnano_tag.train.recipe import Recipe
+from pfnano_tag.train.wrapper import Trainer
 
 
 def trainer(folder, jets=None, norm=True, **settings):

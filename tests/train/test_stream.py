@@ -26,6 +26,7 @@ from pfnano_tag.prepare.sample import training_jets
 from pfnano_tag.train import cache as caches
 from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.decoding import Decoder
+from pfnano_tag.train.interruption import STOPPING
 from pfnano_tag.train.memory import memory_plan
 from tests.prepare.candidates_file import content, damage, write
 
@@ -273,7 +274,8 @@ def test_readers_leave_signals_to_the_training_and_end_with_it(study, is_new):
                 next(batches)
             pids.extend(readers_of(stream).pids)
             for pid in pids:
-                os.kill(pid, signal.SIGTERM)
+                for number in STOPPING:
+                    os.kill(pid, number)
             list(batches)
             raise KeyError
 

@@ -1,9 +1,11 @@
 """The training loop: determinism, resuming, stopping, and what adversarial training is for."""
 
+import errno
 import json
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,12 +14,14 @@ from synthetic import CLASSES, labelled_jets, specification
 from pfnano_tag.attack.registry import make
 from pfnano_tag.card.attacks import Attack
 from pfnano_tag.card.training import Training
-from pfnano_tag.errors import CheckpointError, DataError, Incomplete
+from pfnano_tag.errors import CheckpointError, DataError, Incomplete, OutputError
 from pfnano_tag.infer.bookkeeping import epochs_of, find_checkpoint, load_checkpoint
 from pfnano_tag.infer.prediction import predict
 from pfnano_tag.train.dataloader import Stream
-from pfnano_tag.train.interruption import Interruption
-from pfnano_tag.train.wrapper import Recipe, Trainer
+from pfnano_tag.train.interruption import STOPPING, Interruption
+from pfnano_tag.train.recipe import Recipe
+from pfnano_tag.train.record import is_trained
+from pfnano_tag.train.wrapper import Trainer
 
 ARGUMENTS = {
     "mlp": {"hidden": [8]},
@@ -103,14 +107,14 @@ def test_two_and_two_epochs_are_four_bit_for_bit(tmp_path, jets, architecture, a
     """The second training is stopped in the middle of its third epoch, and goes on."""
     whole, parts = (recipe(tmp_path / name, architecture, attack, **settings) for name in ("whole", "parts"))
     train(whole, jets)
-    with pytest.raises(Incomplete, match="stopped in epoch 3; 2 finished epochs are kept"):
+    with pytest.raises(Incomplete, match="epoch 3, behind batch 2 of 4: stopped; go on with --resume"):
         train(parts, jets, interruption=StopAfter(2 * 4 + 1))
     assert epochs_of(parts.folder) == [1, 2]
     torch.rand(100)  # whatever ran in between does not matter
     train(parts, jets, resume=True)
     assert weights(whole.folder) == weights(parts.folder)
-    state = [torch.load(r.folder / "optimizer.pt", weights_only=True) for r in (whole, parts)]
-    assert torch.equal(state[0]["random"], state[1]["random"])
+    state = [torch.load(r.folder / "resume.pt", weights_only=True) for r in (whole, parts)]
+    assert torch.equal(state[0]["random"]["cpu"], state[1]["random"]["cpu"])
 
 
 def test_more_epochs_than_first_asked_for(tmp_path, jets):
@@ -126,10 +130,10 @@ def test_a_kill_between_two_files_costs_at_most_an_epoch(tmp_path, jets):
     whole = replace(whole, settings=whole.settings.model_copy(update={"schedule": "constant"}))
     train(whole, jets)
     train(killed, jets)
-    state = (killed.folder / "optimizer.pt").read_bytes()
+    state = (killed.folder / "resume.pt").read_bytes()
     three = replace(killed, settings=killed.settings.model_copy(update={"epochs": 3}))
     train(three, jets, resume=True)
-    (killed.folder / "optimizer.pt").write_bytes(state)  # epoch 3 has its checkpoint, but not yet its state
+    (killed.folder / "resume.pt").write_bytes(state)  # epoch 3 has its checkpoint, but not yet its state
     train(replace(killed, settings=whole.settings), jets, resume=True)
     assert weights(whole.folder) == weights(killed.folder)
     lines = (killed.folder / "metrics.jsonl").read_text().splitlines()
@@ -194,14 +198,53 @@ def test_loss_that_is_not_finite_stops_with_epoch_and_batch(tmp_path, jets):
         train(recipe(tmp_path / "input"), (spoiled, jets[1]))
 
 
-def test_sigterm_finishes_the_batch_and_says_how_to_go_on(tmp_path, jets):
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", STOPPING)
+def test_a_signal_ends_the_training_behind_a_batch_from_where_it_goes_on(tmp_path, jets, number):
+    whole, parts = recipe(tmp_path / "whole", epochs=1), recipe(tmp_path / "parts", epochs=1)
+    train(whole, jets)
+    before = signal.getsignal(number)
     with Interruption() as interruption:
-        os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(Incomplete, match="--resume"):
-            train(recipe(tmp_path), jets, interruption=interruption)
-    assert signal.getsignal(signal.SIGTERM) is before
-    assert not list(tmp_path.iterdir())
+        os.kill(os.getpid(), number)
+        with pytest.raises(Incomplete, match="epoch 1, behind batch 1 of 4: stopped; go on with --resume"):
+            train(parts, jets, interruption=interruption)
+    assert signal.getsignal(number) is before
+    assert is_trained(parts.folder)  # has no epoch yet, but is not to be thrown away without a word
+    assert not epochs_of(parts.folder)
+    train(parts, jets, resume=True)
+    assert weights(whole.folder) == weights(parts.folder)
+
+
+def test_stops_again_and_again(tmp_path, jets):
+    """After every batch of two epochs, the last ones of an epoch included."""
+    whole, parts = (
+        recipe(tmp_path / "whole", epochs=2, ema_decay=0.5),
+        recipe(tmp_path / "parts", epochs=2, ema_decay=0.5),
+    )
+    train(whole, jets)
+    begun = False
+    for _ in range(8):
+        with pytest.raises(Incomplete):
+            train(parts, jets, resume=begun, interruption=StopAfter(0))
+        begun = True
+    train(parts, jets, resume=True)
+    assert weights(whole.folder) == weights(parts.folder)
+
+
+def test_a_disk_that_is_full_when_a_training_stops_leaves_the_place_before(tmp_path, jets, monkeypatch):
+    whole, parts = recipe(tmp_path / "whole", epochs=2), recipe(tmp_path / "parts", epochs=2)
+    train(whole, jets)
+    with pytest.raises(Incomplete):
+        train(parts, jets, interruption=StopAfter(1))
+
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match="No space left"):
+        train(parts, jets, resume=True, interruption=StopAfter(0))
+    monkeypatch.undo()
+    train(parts, jets, resume=True)
+    assert weights(whole.folder) == weights(parts.folder)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +265,7 @@ def test_another_recipe_is_not_resumed(tmp_path, jets, change, words):
 def test_damaged_state_is_refused(tmp_path, jets):
     chosen = recipe(tmp_path, epochs=1)
     trainer = train(chosen, jets)
-    path = tmp_path / "optimizer.pt"
+    path = tmp_path / "resume.pt"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(CheckpointError, match="damaged"):
         trainer.restore()
