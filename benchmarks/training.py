@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from pathlib import Path
 
 from benchmarks.inputs import path_of
 from benchmarks.measuring import Different, Side, interleaved, ratio_of, run_side, summary
