@@ -40,6 +40,9 @@ class Training(Section):
     attention), which needs less memory and, on processors that have such units, less time. Weights, losses,
     validation and inference stay float32."""
 
+    compile: bool = False
+    """Compile the network with torch.compile: takes minutes at the start, and may pay on a GPU."""
+
     buffer: Annotated[int, Field(ge=1)] = 200_000
     """Jets that are shuffled at a time; where all jets fit, each epoch is one permutation. At least two batches."""
 

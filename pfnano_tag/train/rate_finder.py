@@ -99,7 +99,7 @@ def scan(trainer: Trainer, interruption: Interruption) -> RateScan:
         islice(_batches(trainer), BATCHES), total=BATCHES, description=f"{name} learning rate", unit="batches"
     )
     for place, (epoch, number, batch) in enumerate(batches):
-        value = float(trainer.objective.gradient(trainer.module, batch, epoch, number))
+        value = float(trainer.objective.gradient(trainer.module, batch.to(trainer.device), epoch, number))
         if not np.isfinite(value):
             break
         found.rates.append(rate_of(place))

@@ -11,9 +11,11 @@ from pfnano_tag.card.card import Card
 from pfnano_tag.card.folder import bind, model_folder, prepared_path
 from pfnano_tag.errors import CardError, OutputError
 from pfnano_tag.evaluate.metrics import best_of, check_metric, metric_names
+from pfnano_tag.models.device import chosen_device
 from pfnano_tag.prepare.prepared import Prepared, read_prepared
 from pfnano_tag.train import rate_finder
 from pfnano_tag.train.cache import USED
+from pfnano_tag.train.compilation import check_compiler
 from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.memory import MemoryPlan, check_memory, memory_plan
@@ -56,11 +58,12 @@ def run(card: Card, models: Sequence[str] | None = None, resume: bool = False, o
                 f"{recipe.folder}: model {recipe.name!r} is trained already; --resume goes on with it, "
                 "--overwrite starts again"
             )
+    device = chosen_device(card.resources.device)
     with Interruption() as interruption, _jets(card, prepared, recipes, interruption) as stream:
         for recipe in recipes:
             if overwrite:
                 clear(recipe.folder)
-            trainer = Trainer(recipe, stream)
+            trainer = Trainer(recipe, stream, device)
             if resume and is_trained(recipe.folder):
                 trainer.restore()
             _train(trainer, interruption)
@@ -84,9 +87,10 @@ def find_rates(card: Card, models: Sequence[str] | None = None) -> None:
         When stopped by SIGTERM.
     """
     prepared, recipes = _begin(card, models)
+    device = chosen_device(card.resources.device)
     with Interruption() as interruption, _jets(card, prepared, recipes, interruption) as stream:
         for recipe in recipes:
-            found = rate_finder.scan(Trainer(recipe, stream), interruption)
+            found = rate_finder.scan(Trainer(recipe, stream, device), interruption)
             rate_finder.write(recipe.folder, recipe.name, found)
             log.info("%s: %s; see %s", recipe.name, found.in_words(), recipe.folder / "learning_rate.png")
 
@@ -148,8 +152,11 @@ def _begin(card: Card, models: Sequence[str] | None) -> tuple[Prepared, list[Rec
     bind(card)
     torch.set_num_threads(card.resources.threads)
     recipes = [recipe_of(card, prepared, name) for name in names]
+    device = chosen_device(card.resources.device)
     for recipe in recipes:
         _check(recipe, prepared)
+        if recipe.settings.compile:
+            check_compiler(device)
     return prepared, recipes
 
 

@@ -16,6 +16,7 @@ from pfnano_tag.infer.bookkeeping import save_checkpoint
 from pfnano_tag.models.batch import Batch
 from pfnano_tag.models.device import CPU
 from pfnano_tag.train.averaging import moving_average
+from pfnano_tag.train.compilation import compile_network
 from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.failure import cause_of, forget, keep
 from pfnano_tag.train.interruption import Interruption
@@ -51,6 +52,8 @@ class Trainer:
         settings = recipe.settings
         self.optimizer = make_optimizer(settings, self.module.parameters())
         self.average = None if settings.ema_decay is None else moving_average(self.module, settings.ema_decay)
+        if settings.compile:
+            compile_network(self.module)  # behind the copy for the average, which takes no gradients
         self.loss = make_loss(settings, recipe.classes).to(device)
         self.objective = Objective(self.loss, settings, recipe.attack, recipe.inputs, recipe.seed)
         buckets = bool(self.module.wants_buckets)
