@@ -11,7 +11,7 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -59,8 +59,11 @@ class Window(Protocol):
 class Source(Protocol):
     """Training and validation jets in chunks."""
 
-    def window(self, order: Sequence[ChunkOfFile]) -> Window:
-        """A window over the training jets of chunks, in this order; empty at first."""
+    def window(self, order: Sequence[ChunkOfFile], following: Sequence[ChunkOfFile] = ()) -> Window:
+        """A window over the training jets of chunks, in this order; empty at first.
+
+        `following` is the order of the next window, which may be read ahead.
+        """
         ...
 
     def pools(self, size: int) -> Iterator[tuple[JetBuffer, int, int]]:
@@ -114,7 +117,7 @@ class Held:
                 jets.append(block, block.of_split(split))
                 self._ranges[split][chunk] = (before, len(jets))
 
-    def window(self, order: Sequence[ChunkOfFile]) -> Window:
+    def window(self, order: Sequence[ChunkOfFile], following: Sequence[ChunkOfFile] = ()) -> Window:
         """Return a window that copies nothing: it numbers jets where they lie."""
         return _HeldWindow(self._jets["train"], [self._ranges["train"][chunk] for chunk in order])
 
@@ -173,26 +176,52 @@ class Streamed:
         Expected number of jets in a window.
     constituents : mapping of str to float
         Mean number per jet, by group.
+    validation : int or None
+        Validation jets, which stay in memory once they have been read; None: they are read again each time.
     """
 
     def __init__(
-        self, reader: BlockReader, chunks: Sequence[ChunkOfFile], size: int, constituents: Mapping[str, float]
+        self,
+        reader: BlockReader,
+        chunks: Sequence[ChunkOfFile],
+        size: int,
+        constituents: Mapping[str, float],
+        validation: int | None = None,
     ) -> None:
         self._reader, self._chunks = reader, chunks
         self._size, self._constituents = size, constituents
         self._spare: list[JetBuffer] = []  # fresh memory is slow: epochs hand theirs on
+        self._validation = validation
+        self._held: Held | None = None
+        self._ahead: tuple[list[ChunkOfFile], Iterator[Block]] | None = None
 
-    def window(self, order: Sequence[ChunkOfFile]) -> Window:
+    def window(self, order: Sequence[ChunkOfFile], following: Sequence[ChunkOfFile] = ()) -> Window:
         """Return a window that copies jets in, and closes up when jets leave."""
-        blocks = self._reader.blocks(order, ("train",))
+        ahead, self._ahead = self._ahead, None
+        blocks = self._reader.blocks(order, ("train",)) if ahead is None or ahead[0] != list(order) else ahead[1]
         buffer = self._spare.pop() if self._spare else JetBuffer(self._size, self._constituents)
         buffer.clear()
-        return _StreamedWindow(blocks, buffer, self._spare)
+        return _StreamedWindow(blocks, buffer, self._spare, lambda: self._read_ahead(following))
+
+    def _read_ahead(self, following: Sequence[ChunkOfFile]) -> None:
+        """Ask for the chunks of the next window, unless validation jets will be read in between."""
+        if following and self._held is not None:
+            self._ahead = (list(following), self._reader.blocks(following, ("train",)))
 
     def pools(self, size: int) -> Iterator[tuple[JetBuffer, int, int]]:
         """Yield ranges of the validation jets."""
+        if self._held is not None:
+            yield from self._held.pools(size)
+            return
+        self._ahead = None  # a reader answers in the order in which it was asked
+        blocks = self._reader.blocks(self._chunks, ("validation",))
+        if self._validation is not None:
+            expected = {"train": 0, "validation": self._validation}
+            self._held = Held(zip(self._chunks, blocks, strict=True), expected, self._constituents)
+            yield from self._held.pools(size)
+            return
         buffer = JetBuffer(2 * size, self._constituents)
-        for block in self._reader.blocks(self._chunks, ("validation",)):
+        for block in blocks:
             buffer.append(block, block.of_split("validation"))
             if len(buffer) >= size:
                 yield buffer, 0, len(buffer)
@@ -203,12 +232,15 @@ class Streamed:
     def close(self) -> None:
         """End the reader, give back memory."""
         self._spare.clear()
+        self._held = self._ahead = None
         self._reader.close()
 
 
 class _StreamedWindow:
-    def __init__(self, blocks: Iterator[Block], buffer: JetBuffer, spare: list[JetBuffer]) -> None:
-        self._blocks, self._buffer, self._spare = blocks, buffer, spare
+    def __init__(
+        self, blocks: Iterator[Block], buffer: JetBuffer, spare: list[JetBuffer], at_end: Callable[[], None]
+    ) -> None:
+        self._blocks, self._buffer, self._spare, self._at_end = blocks, buffer, spare, at_end
 
     def __len__(self) -> int:
         return len(self._buffer)
@@ -216,6 +248,7 @@ class _StreamedWindow:
     def extend(self) -> bool:
         block = next(self._blocks, None)
         if block is None:
+            self._at_end()
             return False
         train = block.of_split("train")
         self._buffer.append(block, None if len(train) == len(block) else train)

@@ -93,7 +93,7 @@ class Stream:
         readers = card.resources.readers
         reader: BlockReader = _Here(card, prepared, plan.vectors)
         if readers:
-            reader = Readers(readers, card, prepared, plan.vectors)
+            reader = Readers(readers, card, prepared, plan.vectors, in_flight=plan.in_flight)
         if asked is not None:
             reader = _Watched(reader, asked)
         try:
@@ -196,8 +196,8 @@ class Loader:
         StudyError
             When the files give another number of jets than they were prepared with.
         """
-        generator = torch.Generator().manual_seed(seed_of(self.seed, "order", epoch))
-        window = self.source.window(chunk_order(self.chunks, generator))
+        generator, next_one = (torch.Generator().manual_seed(seed_of(self.seed, "order", epoch + i)) for i in (0, 1))
+        window = self.source.window(chunk_order(self.chunks, generator), chunk_order(self.chunks, next_one))
         try:
             yield from self._batches(window, generator, start)
         finally:
@@ -242,7 +242,10 @@ class _Watched:
         self._reader, self._asked = reader, asked
 
     def blocks(self, chunks: Sequence[ChunkOfFile], splits: Sequence[str]) -> Iterator[Block]:
-        for block in self._reader.blocks(chunks, splits):
+        return self._watched(self._reader.blocks(chunks, splits))
+
+    def _watched(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        for block in blocks:
             if self._asked():
                 raise Incomplete("stopped while reading jets; go on with --resume")
             yield block
@@ -256,7 +259,8 @@ def _source(reader: BlockReader, prepared: Prepared, plan: MemoryPlan) -> Source
     chunks = [(file, chunk) for file, record in enumerate(prepared.files) for chunk in range(len(record.chunks))]
     constituents = constituents_per_jet(prepared)
     if plan.cache == "none":
-        return Streamed(reader, chunks, plan.window, constituents)
+        kept = prepared.total("validation") if plan.keeps_validation else None
+        return Streamed(reader, chunks, plan.window, constituents, kept)
     blocks = progress(reader.blocks(chunks, USED), total=len(chunks), description="reading", unit="chunks")
     if plan.cache == "ram":
         held = Held(zip(chunks, blocks, strict=True), {s: prepared.total(s) for s in USED}, constituents)
