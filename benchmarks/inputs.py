@@ -1,7 +1,8 @@
 """Makes the files that the benchmarks read: `python -m benchmarks.inputs [NAME...]` (`bash benchmarks/inputs.sh`).
 
 Samples of 6000 ttbar events are generated once per layout, then repeated to size: each copy gets other event numbers,
-so that no two events have the same identity. A file that is there already, made from the same specification, stays.
+so that no two events have the same identity; `quality` is generated to size, without copies. A file that is there
+already, made from the same specification, stays.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Input:
         Algorithm and level.
     container : str
         `ttree` or `rntuple`.
+    events : int
+        Generated events of the sample.
     """
 
     layout: str
@@ -46,6 +49,7 @@ class Input:
     basket: int = 1000
     compression: str = "ZSTD 5"
     container: str = "ttree"
+    events: int = EVENTS
 
 
 LZMA = {"compression": "LZMA 9", "basket": 100}
@@ -64,6 +68,7 @@ INPUTS: dict[str, Input] = {
     "deepjet": Input("deepjet", EVENTS),
     "jets_30k": Input(entries=30_000, **FLAT),  # type: ignore[arg-type]
     "jets_200k": Input(entries=200_000, **FLAT),  # type: ignore[arg-type]
+    "quality": Input("candidates", 20_000, events=20_000),  # no event twice: for trainings that are tested
 }
 
 
@@ -87,7 +92,9 @@ def path_of(name: str) -> Path:
 
 
 def _specification(name: str) -> dict[str, object]:
-    return {**asdict(INPUTS[name]), "sample": {"events": EVENTS, "seed": SEED}}
+    content = asdict(INPUTS[name])
+    events = content.pop("events")
+    return {**content, "sample": {"events": events, "seed": SEED}}
 
 
 def _recorded(path: Path) -> object:
@@ -96,14 +103,14 @@ def _recorded(path: Path) -> object:
     return json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
 
 
-def _sample(layout: str) -> Path:
+def _sample(layout: str, events: int) -> Path:
     """Return the generated sample of a layout, made now if it is not there."""
-    path = folder() / "samples" / f"{layout}_{EVENTS}_{SEED}.root"
+    path = folder() / "samples" / f"{layout}_{events}_{SEED}.root"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        say(f"generating {EVENTS} ttbar events in layout {layout}")
+        say(f"generating {events} ttbar events in layout {layout}")
         command = [sys.executable, "-m", "pfnano_tag.generate", "--process", "ttbar", "--layout", layout]
-        command += ["--events", str(EVENTS), "--seed", str(SEED), "--output", str(path)]
+        command += ["--events", str(events), "--seed", str(SEED), "--output", str(path)]
         if subprocess.run(command, check=False, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
             sys.exit(f"error: this command failed: {shlex.join(command)}")
     return path
@@ -117,7 +124,7 @@ def make(name: str) -> None:
     if path.is_file() and _recorded(path) == _specification(name):
         say(f"{path}: is there, {path.stat().st_size / 1e6:.0f} MB")
         return
-    sample = _sample(wanted.layout)
+    sample = _sample(wanted.layout, wanted.events)
     note = path.with_suffix(".json")
     note.unlink(missing_ok=True)
     repeat(sample, path, wanted.entries, wanted.basket, wanted.compression, wanted.container)

@@ -34,10 +34,9 @@ def movable(batch: Batch, spec: InputSpec) -> dict[str, Tensor]:
         bool masks in the shapes of `batch.inputs`.
     """
     device = batch.jet_BF.device
-    masks = {"jet": ~batch.jet_default_BF & _free(spec, "jet").to(device)}
-    for name, group in batch.groups.items():
-        masks[name] = group.mask_BN[:, :, None] & ~group.default_BNF & _free(spec, name).to(device)
-    return masks
+    defaults = {"jet": batch.jet_default_BF} | {name: group.default_BNF for name, group in batch.groups.items()}
+    # padding counts as a placeholder; one broadcast only, for they are slow
+    return {name: ~(default | _protected(spec, name).to(device)) for name, default in defaults.items()}
 
 
 def shifted(batch: Batch, shift: Values, allowed: Values) -> Batch:
@@ -94,9 +93,9 @@ def in_scaled(value: Tensor, features: tuple[InputFeature, ...]) -> Tensor:
     return (transformed - mean) / std
 
 
-def _free(spec: InputSpec, group: str) -> Tensor:
-    """Which features of a group are not protected, bool (F,)."""
-    return torch.tensor([not feature.protected for feature in spec.groups.get(group, ())], dtype=torch.bool)
+def _protected(spec: InputSpec, group: str) -> Tensor:
+    """Which features of a group no attack may change, bool (F,)."""
+    return torch.tensor([feature.protected for feature in spec.groups.get(group, ())], dtype=torch.bool)
 
 
 def _scaling(features: tuple[InputFeature, ...]) -> tuple[Tensor, Tensor, Tensor]:

@@ -44,8 +44,9 @@ class Resources(Section):
     """Processes that read jets for a training; 0: the training reads by itself."""
 
     cache: Literal["auto", "none", "ram", "scratch"] = "auto"
-    """What a training keeps of the jets it has read: nothing (each epoch reads the files again); all in memory; all
-    in a file of the job's scratch folder (HTCondor's, or TMPDIR); auto: in memory if they fit, else nothing."""
+    """What a training keeps of the jets it has read: none (each epoch reads the files again; validation jets are kept
+    if they fit); all in memory (ram); all in a file of the job's scratch folder, HTCondor's or TMPDIR (scratch);
+    auto: in memory if they fit, else none."""
 
     chunk: Annotated[float, Field(gt=0)] = 64.0
     """Size of a chunk: uncompressed branches [MB]."""

@@ -64,10 +64,13 @@ class Window(Protocol):
 class Source(Protocol):
     """Training and validation jets in chunks."""
 
-    def window(self, order: Sequence[ChunkOfFile], draw: Draw | None = None) -> Window:
+    def window(
+        self, order: Sequence[ChunkOfFile], draw: Draw | None = None, following: Sequence[ChunkOfFile] = ()
+    ) -> Window:
         """A window over the training jets of chunks, in this order; empty at first.
 
         With `draw` it takes in the jets that are drawn, and begins again behind the last chunk, `LAPS` times in all.
+        `following` is the order of the next window, which may be read ahead.
         """
         ...
 
@@ -122,7 +125,9 @@ class Held:
                 jets.append(block, block.of_split(split))
                 self._ranges[split][chunk] = (before, len(jets))
 
-    def window(self, order: Sequence[ChunkOfFile], draw: Draw | None = None) -> Window:
+    def window(
+        self, order: Sequence[ChunkOfFile], draw: Draw | None = None, following: Sequence[ChunkOfFile] = ()
+    ) -> Window:
         """Return a window that copies nothing: it numbers jets where they lie."""
         return _HeldWindow(self._jets["train"], self._ids(order, draw))
 
@@ -189,33 +194,69 @@ class Streamed:
         Expected number of jets in a window.
     constituents : mapping of str to float
         Mean number per jet, by group.
+    validation : int or None
+        Validation jets, which stay in memory once they have been read; None: they are read again each time.
     """
 
     def __init__(
-        self, reader: BlockReader, chunks: Sequence[ChunkOfFile], size: int, constituents: Mapping[str, float]
+        self,
+        reader: BlockReader,
+        chunks: Sequence[ChunkOfFile],
+        size: int,
+        constituents: Mapping[str, float],
+        validation: int | None = None,
     ) -> None:
         self._reader, self._chunks = reader, chunks
         self._size, self._constituents = size, constituents
         self._spare: list[JetBuffer] = []  # fresh memory is slow: epochs hand theirs on
+        self._validation = validation
+        self._held: Held | None = None
+        self._ahead: tuple[list[ChunkOfFile], Iterator[Block]] | None = None
 
-    def window(self, order: Sequence[ChunkOfFile], draw: Draw | None = None) -> Window:
+    def window(
+        self, order: Sequence[ChunkOfFile], draw: Draw | None = None, following: Sequence[ChunkOfFile] = ()
+    ) -> Window:
         """Return a window that copies jets in, and closes up when jets leave."""
         buffer = self._spare.pop() if self._spare else JetBuffer(self._size, self._constituents)
         buffer.clear()
-        return _StreamedWindow(self._chosen(order, draw), buffer, self._spare)
+        return _StreamedWindow(self._chosen(order, draw, following), buffer, self._spare)
 
-    def _chosen(self, order: Sequence[ChunkOfFile], draw: Draw | None) -> Iterator[tuple[Block, Index | None]]:
+    def _chosen(
+        self, order: Sequence[ChunkOfFile], draw: Draw | None, following: Sequence[ChunkOfFile]
+    ) -> Iterator[tuple[Block, Index | None]]:
         for lap in range(1 if draw is None else LAPS):
-            for chunk, block in zip(order, self._reader.blocks(order, ("train",)), strict=True):
+            for chunk, block in zip(order, self._blocks(order), strict=True):
                 train = block.of_split("train")
                 if draw is not None:
                     train = train[draw(lap, chunk, block.jets["label"][train], block.jets["weight"][train])]
                 yield block, None if draw is None and len(train) == len(block) else train
+        if draw is None:
+            self._read_ahead(following)
+
+    def _blocks(self, order: Sequence[ChunkOfFile]) -> Iterator[Block]:
+        """Blocks of chunks, which may have been asked for ahead."""
+        ahead, self._ahead = self._ahead, None
+        return self._reader.blocks(order, ("train",)) if ahead is None or ahead[0] != list(order) else ahead[1]
+
+    def _read_ahead(self, following: Sequence[ChunkOfFile]) -> None:
+        """Ask for the chunks of the next window, unless validation jets will be read in between."""
+        if following and self._held is not None:
+            self._ahead = (list(following), self._reader.blocks(following, ("train",)))
 
     def pools(self, size: int) -> Iterator[tuple[JetBuffer, int, int]]:
         """Yield ranges of the validation jets."""
+        if self._held is not None:
+            yield from self._held.pools(size)
+            return
+        self._ahead = None  # a reader answers in the order in which it was asked
+        blocks = self._reader.blocks(self._chunks, ("validation",))
+        if self._validation is not None:
+            expected = {"train": 0, "validation": self._validation}
+            self._held = Held(zip(self._chunks, blocks, strict=True), expected, self._constituents)
+            yield from self._held.pools(size)
+            return
         buffer = JetBuffer(2 * size, self._constituents)
-        for block in self._reader.blocks(self._chunks, ("validation",)):
+        for block in blocks:
             buffer.append(block, block.of_split("validation"))
             if len(buffer) >= size:
                 yield buffer, 0, len(buffer)
@@ -226,6 +267,7 @@ class Streamed:
     def close(self) -> None:
         """End the reader, give back memory."""
         self._spare.clear()
+        self._held = self._ahead = None
         self._reader.close()
 
 

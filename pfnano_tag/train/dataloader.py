@@ -106,7 +106,7 @@ class Stream:
         readers = card.resources.readers
         reader: BlockReader = _Here(card, prepared, plan)
         if readers:
-            reader = Readers(readers, card, prepared, plan.vectors, plan.targets)
+            reader = Readers(readers, card, prepared, plan.vectors, plan.targets, plan.in_flight)
         share = share_of(prepared) if share is None else share
         if asked is not None and (share.size == 1 or plan.cache != "none"):
             reader = _Watched(reader, asked)
@@ -237,15 +237,21 @@ class Loader:
         StudyError
             When the files give another number of jets than they were prepared with.
         """
-        rank = [self.share.rank] if self.share.rank else []
-        generator = torch.Generator().manual_seed(seed_of(self.seed, "order", epoch, *rank))
-        order = chunk_order([len(chunks) for chunks in self.share.chunks], generator)
+        order, generator = self._chunks(epoch)
+        following, _ = self._chunks(epoch + 1)
         draw = None if self.drawing is None else self.drawing.draw(self.seed, epoch)
-        window = self.source.window([(file, self.share.chunks[file][place]) for file, place in order], draw)
+        window = self.source.window(order, draw, following)
         try:
             yield from self._batches(window, epoch, generator, start)
         finally:
             window.close()
+
+    def _chunks(self, epoch: int) -> tuple[list[ChunkOfFile], torch.Generator]:
+        """Order of the chunks of an epoch, and the random numbers behind it."""
+        rank = [self.share.rank] if self.share.rank else []
+        generator = torch.Generator().manual_seed(seed_of(self.seed, "order", epoch, *rank))
+        order = chunk_order([len(chunks) for chunks in self.share.chunks], generator)
+        return [(file, self.share.chunks[file][place]) for file, place in order], generator
 
     def _batches(self, window: Window, epoch: int, generator: torch.Generator, start: int) -> Iterator[Batch]:
         # Short and long batches come in the same order in all processes: otherwise each step waits for a long one.
@@ -322,7 +328,10 @@ class _Watched:
         self._reader, self._asked = reader, asked
 
     def blocks(self, chunks: Sequence[ChunkOfFile], splits: Sequence[str]) -> Iterator[Block]:
-        for block in self._reader.blocks(chunks, splits):
+        return self._watched(self._reader.blocks(chunks, splits))
+
+    def _watched(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        for block in blocks:
             if self._asked():
                 raise Incomplete("stopped while reading jets; go on with --resume")
             yield block
@@ -336,7 +345,8 @@ def _source(reader: BlockReader, prepared: Prepared, plan: MemoryPlan, share: Sh
     chunks = [(file, chunk) for file, own in enumerate(share.chunks) for chunk in own]
     constituents = constituents_per_jet(prepared)
     if plan.cache == "none":
-        return Streamed(reader, chunks, plan.window, constituents)
+        kept = share.jets["validation"] if plan.keeps_validation else None
+        return Streamed(reader, chunks, plan.window, constituents, kept)
     blocks = progress(reader.blocks(chunks, USED), total=len(chunks), description="reading", unit="chunks")
     if plan.cache == "ram":
         held = Held(zip(chunks, blocks, strict=True), share.jets, constituents)

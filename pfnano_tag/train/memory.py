@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pfnano_tag.card.card import Card
 from pfnano_tag.errors import DataError
@@ -52,6 +52,10 @@ class MemoryPlan:
         Memory by what it is for.
     scratch : int
         Disk space of the cache.
+    in_flight : int
+        Chunks per reader process that may be read ahead.
+    keeps_validation : bool
+        Whether validation jets stay in memory although there is no cache.
     """
 
     cache: str
@@ -60,6 +64,8 @@ class MemoryPlan:
     window: int
     parts: dict[str, float]
     scratch: int
+    in_flight: int = IN_FLIGHT
+    keeps_validation: bool = False
 
     @property
     def total(self) -> float:
@@ -159,7 +165,32 @@ def _plan(
     else:
         parts["reading"] = working + block
     scratch = round(per_jet * sum(used.values())) if cache == "scratch" else 0
-    return MemoryPlan(cache, vectors, tuple(targets), window, parts, scratch)
+    plan = MemoryPlan(cache, vectors, tuple(targets), window, parts, scratch)
+    return _with_spare(plan, allowed(card), per_jet * used["validation"], block, readers) if cache == "none" else plan
+
+
+def _with_spare(plan: MemoryPlan, limit: float, validation: float, block: float, readers: int) -> MemoryPlan:
+    """Use memory that is left: keep the validation jets, and read ahead up to half of the shuffle buffer.
+
+    While a network learns from half of the buffer, a reader could otherwise wait with its `IN_FLIGHT` chunks.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+        What is needed.
+    limit, validation, block : float
+        Memory that may be used, of all validation jets, and of a chunk's jets [bytes].
+    readers : int
+        Reader processes.
+    """
+    if plan.total + validation <= limit:
+        plan = replace(plan, parts=plan.parts | {"validation jets": validation}, keeps_validation=True)
+    if not readers:
+        return plan
+    wanted = math.ceil(plan.parts["shuffle buffer"] / 2 / block / readers) - IN_FLIGHT
+    more = max(0, min(wanted, int((limit - plan.total) / (readers * block))))
+    in_flight = {"chunks in flight": plan.parts["chunks in flight"] + more * readers * block}
+    return replace(plan, parts=plan.parts | in_flight, in_flight=IN_FLIGHT + more)
 
 
 def allowed(card: Card) -> float:

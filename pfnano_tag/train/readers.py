@@ -32,7 +32,7 @@ from pfnano_tag.train.decoding import ChunkOfFile, Decoder
 from pfnano_tag.train.interruption import STOPPING
 
 IN_FLIGHT = 3
-"""Chunks per reader that are asked for and not used yet: one in work and two ready."""
+"""Chunks per reader, at least, that are asked for and not used yet: one in work and two ready."""
 
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -52,12 +52,20 @@ class Readers:
         Processes, at least one.
     card, prepared, vectors, targets
         As for `Decoder`.
+    in_flight : int
+        Chunks per reader that are asked for and not used yet.
     """
 
     def __init__(
-        self, count: int, card: Card, prepared: Prepared, vectors: bool, targets: Sequence[str] = ()
+        self,
+        count: int,
+        card: Card,
+        prepared: Prepared,
+        vectors: bool,
+        targets: Sequence[str] = (),
+        in_flight: int = IN_FLIGHT,
     ) -> None:
-        self.count = count
+        self.count, self.in_flight = count, in_flight
         self._prepared = prepared
         study = {"card": card.model_dump(mode="json"), "prepared": prepared.to_json()}
         self._first_message = json.dumps({**study, "vectors": vectors, "targets": list(targets)}).encode()
@@ -76,7 +84,7 @@ class Readers:
         self._end()
 
     def blocks(self, chunks: Sequence[ChunkOfFile], splits: Sequence[str]) -> Iterator[Block]:
-        """Yield the blocks of chunks in the order asked for; chunks behind them are read meanwhile.
+        """Yield the blocks of chunks in the order asked for; the first are asked for now, others as these are used.
 
         Parameters
         ----------
@@ -94,13 +102,21 @@ class Readers:
         """
         self._start()
         first, self._tickets = self._tickets, self._tickets + len(chunks)
-        asked = 0
+        requests = [json.dumps([first + i, *chunk, list(splits)]).encode() for i, chunk in enumerate(chunks)]
+        ahead = self.in_flight * self.count
+        for i in range(min(ahead, len(chunks))):
+            self._ask(i % self.count, requests[i], chunks[i])
+        return self._answers(chunks, requests, first, ahead)
+
+    def _answers(
+        self, chunks: Sequence[ChunkOfFile], requests: Sequence[bytes], first: int, ahead: int
+    ) -> Iterator[Block]:
         for done, chunk in enumerate(chunks):
-            while asked < min(len(chunks), done + IN_FLIGHT * self.count):
-                request = json.dumps([first + asked, *chunks[asked], list(splits)]).encode()
-                self._ask(asked % self.count, request, chunk)
-                asked += 1
-            yield self._answer(done % self.count, first + done, chunk)
+            block = self._answer(done % self.count, first + done, chunk)
+            following = done + ahead
+            if following < len(chunks):
+                self._ask(following % self.count, requests[following], chunks[following])
+            yield block
 
     def _start(self) -> None:
         while len(self._processes) < self.count:

@@ -16,13 +16,16 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # `benchmarks` is no part of the package that is installed
 
 from benchmarks import (  # noqa: E402
+    attack,
     inputs,
     loader,
     measuring,
     memory,
+    multitask,
     origins,
     peers,
     printing,
+    quality,
     read,
     repeating,
     watching,
@@ -30,8 +33,9 @@ from benchmarks import (  # noqa: E402
 from benchmarks.measuring import Different, Missing, Side, SideFailed, Stopwatch  # noqa: E402
 from benchmarks.sides.digests import digest  # noqa: E402
 from benchmarks.sides.projections import largest_difference, project, save  # noqa: E402
+from benchmarks.sides.salt_names import name_in_salt  # noqa: E402
 
-NAMES = ("read", "loader", "memory")
+NAMES = ("read", "loader", "memory", "attack", "training")
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.sh"))
 
 
@@ -168,6 +172,7 @@ def test_an_input_from_another_specification_is_missing(monkeypatch, tmp_path):
 
 def test_the_inputs_of_the_benchmarks_are_made():
     used = {case.input for case in (*read.FULL, *read.QUICK)} | {*memory.FULL.inputs, *memory.QUICK.inputs}
+    used |= {attack.FULL.input, attack.QUICK.input, quality.FULL.input, quality.QUICK.input}
     assert used | {"jets_30k", "jets_200k"} == inputs.INPUTS.keys()
     for scale in (memory.FULL, memory.QUICK):
         entries = [inputs.INPUTS[name].entries for name in scale.inputs]
@@ -315,6 +320,79 @@ def test_what_can_be_a_placeholder_is_not_compared():
     assert list(ours) == ["label", "jet/eta", "sv/pt", "sv/px", "sv/py", "sv/pz", "sv/energy"]
     assert list(theirs)[1:4] == ["jet/jet_eta", "sv/sv_pt_log", "sv_vectors/sv_px"]
     assert list(ours.values()) == list(theirs.values())
+
+
+def test_an_input_says_what_sample_it_was_made_from():
+    assert inputs._specification("candidates")["sample"] == {"events": 6000, "seed": 21}
+    quality_sample = inputs._specification("quality")
+    assert quality_sample["sample"]["events"] == quality_sample["entries"]  # no event twice
+
+
+# several tasks, against Salt
+
+
+def test_names_of_weights_in_salt():
+    assert name_in_salt("embed.charged.first.weight") == "init_nets.0.net.net.0.weight"
+    assert name_in_salt("embed.charged.rest.1.bias") == "init_nets.0.net.net.2.bias"
+    assert name_in_salt("blocks.3.project_in.weight") == "encoder.layers.3.attn.fn.in_proj_weight"
+    assert name_in_salt("blocks.0.feed.linear_out.bias") == "encoder.layers.0.dense.fn.out_proj.bias"
+    assert name_in_salt("heads.flavour.hidden.4.weight") == "tasks.0.net.net.4.weight"
+    assert name_in_salt("heads.flavour.out.weight") == "tasks.0.net.net.6.weight"
+    assert name_in_salt("heads.vertex.rest.5.weight") == "tasks.2.net.net.6.weight"
+    assert name_in_salt("registers") == "encoder.registers"
+    assert name_in_salt("norm.weight") is None
+    assert name_in_salt("blocks.1.norm_feed.bias") is None
+    with pytest.raises(ValueError, match="unheard_of"):
+        name_in_salt("unheard_of.weight")
+
+
+def test_a_pair_of_tracks_is_compared_with_the_mean_of_both_orders(tmp_path):
+    counts = np.array([3, 1, 2])
+    i, j = multitask.pairs_in_salts_order(counts)
+    assert i.tolist() == [0, 0, 1, 1, 2, 2, 4, 5]
+    assert j.tolist() == [1, 2, 0, 2, 0, 1, 5, 4]
+    logits = {"flavour": np.zeros((3, 4)), "origin": np.zeros((6, 6))}
+    np.savez(tmp_path / "jets.npz", counts=counts, x=np.zeros((6, 2)))
+    np.savez(tmp_path / "salt.npz", vertex=10.0 * i + j, **logits)
+    pairs = np.array([[0, 0, 1, 4], [1, 2, 2, 5]])
+    mine = 5.5 * pairs.sum(axis=0)  # (10 i + j + 10 j + i) / 2
+    np.savez(tmp_path / "ours.npz", vertex=mine, vertex_pairs=pairs, **logits)
+    files = [tmp_path / f"{name}.npz" for name in ("ours", "salt", "jets")]
+    assert multitask.largest_difference(*files) == 0
+    np.savez(tmp_path / "ours.npz", vertex=mine + 0.25 * np.eye(4)[2], vertex_pairs=pairs, **logits)
+    assert multitask.largest_difference(*files) == 0.25
+    np.savez(tmp_path / "ours.npz", vertex=mine[:3], vertex_pairs=pairs[:, :3], **logits)
+    with pytest.raises(Different, match="3 pairs of tracks, expected half of Salt's 8"):
+        multitask.largest_difference(*files)
+
+
+# quality
+
+
+def trained(bvsl, sums=(1.0, 2.0), parameters=100):
+    return {"auc": {"BvsL": bvsl, "CvsB": 0.8, "CvsL": 0.7}, "cpu": 2.0, "sums": list(sums), "parameters": parameters}
+
+
+def test_auc_of_the_worst_discriminant_comes_first_with_its_spread():
+    results = {"ours": [trained(0.90), trained(0.91)], "weaver": [trained(0.92), trained(0.93)]}
+    found = {"jets": {}, "mean": 12.0, "classes": [], "wanted": {}, "check": {}}
+    result = quality.outcome(results, found)
+    assert "BvsL" in result.ratio_is
+    assert result.ratio == pytest.approx(0.075 / 0.095)
+    assert result.work["worst"] == pytest.approx({"difference": -0.02, "spread": 0.01, "holds": False})
+    assert result.more["CvsB"]["ratio"] == pytest.approx(1)
+    assert [cell.strip() for cell in printing.table(result).splitlines()[2].split("|")][3:5] == [
+        "AUC 0.9050",
+        "AUC 0.9250",
+    ]
+
+
+def test_trainings_of_other_jets_or_of_networks_of_another_size_are_not_compared():
+    quality.check_same([trained(0.9), trained(0.8)])
+    with pytest.raises(Different, match="different jets"):
+        quality.check_same([trained(0.9), trained(0.8, sums=(1.0, 2.1))])
+    with pytest.raises(Different, match="100, 101 parameters"):
+        quality.check_same([trained(0.9), trained(0.8, parameters=101)])
 
 
 # watching

@@ -11,6 +11,7 @@ import pytest
 from pfnano_tag.card.card import Card
 from pfnano_tag.errors import DataError
 from pfnano_tag.train.memory import GB, bytes_per_jet, check_memory, memory_plan
+from pfnano_tag.train.readers import IN_FLIGHT
 from tests.train.test_stage import prepared_for
 
 MILLION = 1_000_000
@@ -109,7 +110,7 @@ class File:
 
 decoding.PreparedFile = File
 chunks = int(sys.argv[1])
-card = card_with(cache="none", chunk=1.0)
+card = card_with(cache="none", chunk=1.0, memory=float(sys.argv[2]))
 prepared = test_stage.prepared_for(card, jets=(1002 * chunks, 501 * chunks, 501 * chunks))
 object.__setattr__(prepared.files[0], "chunks", tuple((i, i + 1) for i in range(chunks)))
 for split, count in (("train", 2000), ("validation", 1000)):
@@ -120,20 +121,39 @@ with Stream.of_study(card, prepared, plan) as stream:
     jets = sum(len(batch) for batch in stream.loader(512, 20_000, True, 1).epoch(1))
     jets += sum(len(pool) for pool in stream.validation(4096))
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"jets": jets, "peak": (after - before) * 1024, "plan": plan.total - PROGRAM}))
+peak = (after - before) * 1024
+print(json.dumps({"jets": jets, "peak": peak, "plan": plan.total - PROGRAM, "kept": plan.keeps_validation}))
 """
 
 
-def test_the_peak_does_not_grow_with_the_sample():
-    """Five times the jets, a hundred MB of them instead of twenty: the same peak, within the plan."""
+@pytest.mark.parametrize(("memory", "kept"), [(0.1, False), (1.5, True)])
+def test_the_peak_does_not_grow_with_the_sample(memory, kept):
+    """Five times the jets, a hundred MB of them instead of twenty: the same peak, but for kept validation jets."""
     peaks = {}
     root = Path(__file__).resolve().parents[2]
     environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
     for chunks in (25, 125):
-        command = [sys.executable, "-c", PEAK, str(chunks)]
+        command = [sys.executable, "-c", PEAK, str(chunks), str(memory)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr
         peaks[chunks] = json.loads(done.stdout.splitlines()[-1])
         assert peaks[chunks]["jets"] == 3000 * chunks
+        assert peaks[chunks]["kept"] == kept
         assert peaks[chunks]["peak"] < peaks[chunks]["plan"] + 20e6
-    assert peaks[125]["peak"] < peaks[25]["peak"] + 15e6
+    if not kept:
+        assert peaks[125]["peak"] < peaks[25]["peak"] + 15e6
+
+
+def test_memory_that_is_left_holds_validation_jets_and_chunks_read_ahead():
+    prepared = study_of(MILLION)
+    tight, wide = (
+        memory_plan(card_with(cache="none", readers=1, memory=gb), prepared, [200_000], True) for gb in (0.1, 1.5)
+    )
+    assert (tight.keeps_validation, tight.in_flight) == (False, IN_FLIGHT)
+    assert wide.keeps_validation
+    jets_of_a_chunk = (prepared.total("train") + prepared.total("validation")) / len(prepared.files[0].chunks)
+    assert wide.in_flight == pytest.approx(200_000 / 2 / jets_of_a_chunk, abs=2)  # half of the buffer
+    assert wide.total <= 1.5 * GB
+    for gb in (0.75, 0.85, 0.95):  # never more than is allowed, unless it is needed
+        plan = memory_plan(card_with(cache="none", readers=1, memory=gb), prepared, [200_000], True)
+        assert plan.total <= max(gb * GB, tight.total)

@@ -72,8 +72,10 @@ def content_of(batch):
 def epochs(study, buffer, buckets, resampling=None, **resources):
     with stream_of(study, buffer, **resources) as stream:
         loader = stream.loader(32, buffer, buckets, seed=5, resampling=resampling)
-        batches = [content_of(batch) for epoch in (1, 2) for batch in loader.epoch(epoch)]
-        pools = [pool.inputs.jet_JF.numpy().tobytes() for pool in stream.validation(70)]
+        batches, pools = [], []
+        for epoch in (1, 2, 3):  # as a training asks for them: from the second on, the third is read ahead
+            batches += [content_of(batch) for batch in loader.epoch(epoch)]
+            pools += [pool.inputs.jet_JF.numpy().tobytes() for pool in stream.validation(70)]
     return batches, pools
 
 
@@ -230,6 +232,46 @@ def test_an_epoch_given_up_does_not_disturb_the_next_one(study):
         next(given_up)
         given_up.close()
         assert [content_of(batch) for batch in loader.epoch(2)] == whole
+
+
+def test_an_epoch_that_was_read_ahead_for_nothing_does_not_disturb_another(study):
+    with stream_of(study, readers=2, cache="none") as stream:
+        loader, other = (stream.loader(32, 100, True, seed=seed) for seed in (5, 6))
+        expected = [content_of(batch) for batch in other.epoch(1)]
+        list(stream.validation(70))
+        list(loader.epoch(1))  # epoch 2 of this seed is asked for
+        assert [content_of(batch) for batch in other.epoch(1)] == expected
+        list(stream.validation(70))
+        assert [content_of(batch) for batch in other.epoch(1)] == expected
+
+
+class Recorded:
+    """A reader of chunks that writes down what it is asked for."""
+
+    def __init__(self, reader):
+        self.reader, self.asked = reader, []
+
+    def blocks(self, chunks, splits):
+        self.asked.append((*splits, list(chunks)))
+        return self.reader.blocks(chunks, splits)
+
+    def close(self):
+        self.reader.close()
+
+
+@pytest.mark.parametrize("memory", [1.5, 0.1])
+def test_files_are_read_for_validation_once_where_memory_suffices_and_ahead_of_the_next_epoch(study, memory):
+    with stream_of(study, cache="none", memory=memory) as stream:
+        stream._source._reader = reader = Recorded(stream._source._reader)
+        loader = stream.loader(32, 100, True, seed=5)
+        for epoch in (1, 2, 3):
+            list(loader.epoch(epoch))
+            list(stream.validation(70))
+    orders = [chunks for split, chunks in reader.asked if split == "train"]
+    kept = memory > 1
+    assert [split for split, _ in reader.asked].count("validation") == (1 if kept else 3)
+    assert len(orders) == (4 if kept else 3)  # the fourth is read ahead
+    assert all(sorted(order) == sorted(orders[0]) for order in orders)
 
 
 def test_validation_jets_come_in_the_order_of_the_files(study):
