@@ -11,7 +11,7 @@ import torch
 from benchmarks.measuring import Stopwatch, options_of_side, peak_memory
 from benchmarks.sides.salt_names import name_in_salt
 from pfnano_tag.card.training import Training
-from pfnano_tag.models.batch import Batch, FlatInputs, GroupInputs, call_all, collate
+from pfnano_tag.models.batch import Batch, FlatInputs, GroupInputs, collate
 from pfnano_tag.models.losses import CrossEntropy
 from pfnano_tag.models.multitask import Multitask
 from pfnano_tag.models.registry import build
@@ -108,8 +108,10 @@ class Jets:
 def outputs(options: dict[str, Any]) -> dict[str, Any]:
     """Outputs of all tasks, all jets in one batch; pairs with the places of their tracks."""
     module, jets = network(options).eval(), Jets(options)
+    batch = jets.batch(torch.arange(len(jets.label)))
+    group = batch.groups[GROUP]
     with torch.inference_mode():
-        found = call_all(module, jets.batch(torch.arange(len(jets.label))))
+        found = module.outputs(batch.jet_BF, {GROUP: group.x_BNF}, {GROUP: group.mask_BN})
     np.savez(options["outputs"], **{name.replace("/", "_"): values.numpy() for name, values in found.items()})
     return {"jets": len(jets.label)}
 
