@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pfnano_tag.card.launch import Launch, launch_of
 from pfnano_tag.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_INCOMPLETE, Incomplete, UserError
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pfnano_tag")
 Item = TypeVar("Item")
+TIME = "%H:%M:%S"
+"""How the log tells the time."""
 
 
 def parser_for(command: str, description: str | None, card: bool = True) -> argparse.ArgumentParser:
@@ -91,7 +94,7 @@ def add_models(options: argparse._ActionsContainer) -> None:
         "--model",
         action="append",
         metavar="NAME[:EPOCH]",
-        help="network, at `best` (default), `last` or an epoch; repeat for more [default: all of the card]",
+        help="network or scan, at `best` (default), `last` or an epoch; repeat for more [default: all of the card]",
     )
 
 
@@ -100,7 +103,9 @@ def add_dry_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print plan, branches and memory, and stop")
 
 
-def main_of(parser: argparse.ArgumentParser, run: Callable[[Card, argparse.Namespace], int | None]) -> None:
+def main_of(
+    parser: argparse.ArgumentParser, run: Callable[[Card, argparse.Namespace], int | None], together: bool = False
+) -> None:
     """Parse, read the card, run, and end the process with the exit code: 0 complete, 2 bad input, 75 incomplete.
 
     Parameters
@@ -109,16 +114,37 @@ def main_of(parser: argparse.ArgumentParser, run: Callable[[Card, argparse.Names
         From `parser_for`.
     run : callable
         Gets the card and the options, returns an exit code or None (complete).
+    together : bool
+        Whether several processes, started by torchrun, can share the work; else they are refused.
     """
     if "--print-card" in sys.argv[1:]:
         _waive_other_options(parser)
     options = parser.parse_args()
 
     def step() -> int | None:
+        if together:
+            _speak_for(launch_of())
+        else:
+            _refuse_torchrun(parser.prog)
         card = card_of(options)
         return EXIT_COMPLETE if card is None else run(card, options)
 
     sys.exit(exit_code_of(step, verbose=options.verbose))
+
+
+def _speak_for(launch: Launch) -> None:
+    """Let the first of several processes tell how the work goes on, the others, by rank, only what is wrong."""
+    if launch.rank:
+        log.setLevel(logging.WARNING)
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(logging.Formatter(f"%(asctime)s rank {launch.rank}: %(message)s", TIME))
+
+
+def _refuse_torchrun(command: str) -> None:
+    """Refuse to do the same work several times over (srun may start independent commands side by side)."""
+    launch = launch_of()
+    if launch.by == "torchrun":
+        raise UserError(f"{launch.size} processes were started, but this work is for one: run `{command}` by itself")
 
 
 def _waive_other_options(parser: argparse.ArgumentParser) -> None:
@@ -134,7 +160,7 @@ def exit_code_of(step: Callable[[], int | None], verbose: bool = False) -> int:
     (`| head`) ends the command without a word.
     """
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt=TIME
     )
     for noisy in ("matplotlib", "PIL", "fsspec", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -182,6 +208,8 @@ def progress(
 ) -> Iterator[Item]:
     """Yield items under a progress bar; where stderr is no terminal, a plain line every tenth of the way.
 
+    Where logging leaves such lines out, there is no bar either.
+
     Parameters
     ----------
     items : iterable
@@ -197,7 +225,7 @@ def progress(
     note : callable or None
         What the bar says of the work so far, asked after each item.
     """
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
         from tqdm import tqdm
 
         with tqdm(total=total, desc=description, unit=f" {unit}", leave=False, dynamic_ncols=True) as bar:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pfnano_tag.card.base import Section
+from pfnano_tag.card.scan import Scan, Scanned
 
 Architecture = Literal["mlp", "deepsets", "deepjet", "particle_transformer"]
 OF_SEQUENCES: tuple[Architecture, ...] = ("particle_transformer",)
@@ -24,3 +25,9 @@ class Model(Section):
 
     training: dict[str, Any] = Field(default_factory=dict)
     """Keys of section `training` that differ for this network, say `attack: fgsm`."""
+
+    scan: Scan | None = None
+    """Keys that are scanned: this entry then stands for several trainings, each a model with a name of its own."""
+
+    scanned: Scanned | None = None
+    """Which training of a scan this is, as `--print-card` shows it; null: of none."""

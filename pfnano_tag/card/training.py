@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pfnano_tag.card.base import Section
+from pfnano_tag.card.resampling import Resampling
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -46,17 +47,21 @@ class Training(Section):
     buffer: Annotated[int, Field(ge=1)] = 200_000
     """Jets that are shuffled at a time; where all jets fit, each epoch is one permutation. At least two batches."""
 
-    optimizer: Literal["adamw", "adam", "radam"] = "adamw"
-    """Optimiser of torch; Ranger is radam with `lookahead: {}`."""
+    resampling: Resampling | None = None
+    """Draw the jets of an epoch by weight, in place of weights in the loss; null: every jet once, with its weight."""
+
+    optimizer: Literal["adamw", "adam", "radam", "muon"] = "adamw"
+    """Optimiser of torch; Ranger is radam with `lookahead: {}`; muon moves the matrices (slow steps on
+    a CPU), and adamw the rest."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Highest learning rate."""
 
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Decoupled weight decay (adamw), L2 penalty (adam, radam)."""
+    """Decoupled weight decay (adamw, muon), L2 penalty (adam, radam)."""
 
     betas: tuple[Decay, Decay] = (0.9, 0.999)
-    """Decay of the optimiser's running means of the gradient and of its square, per batch."""
+    """Decay of the optimiser's running means of the gradient and of its square, per batch; muon has the first."""
 
     lookahead: Lookahead | None = None
     """Slow weights around the optimiser; null: none."""

@@ -71,15 +71,25 @@ def predict(
 
 
 def inference_batches(module: nn.Module, flat: FlatInputs, batch_size: int) -> list[Tensor]:
-    """Jets of each batch, sorted by length; for a network of sequences, long jets come fewer at once."""
+    """Jets of each batch, sorted by length; for a network of sequences, long jets come fewer at once.
+
+    Where there are enough jets of one length, they make batches of their own: those have no padding.
+    """
     lengths = flat.lengths
-    batches = bucketed(lengths, batch_size)
     if not module.wants_buckets:
-        return batches
+        return bucketed(lengths, batch_size)
     most = LARGEST_TOKENS if device_of(module) == CPU else LARGEST_TOKENS_OF_GPU
-    longest = [max(1, int(lengths[indices[-1]])) for indices in batches]
-    return [
-        part
-        for indices, length in zip(batches, longest, strict=True)
-        for part in indices.split(max(1, most // length))
-    ]
+    order = torch.argsort(lengths, stable=True)
+    unique, counts = lengths[order].unique_consecutive(return_counts=True)
+    batches: list[Tensor] = []
+    waiting: list[Tensor] = []
+    constituents = 0
+    for length, jets in zip(unique.clamp(min=1).tolist(), order.split(counts.tolist()), strict=True):
+        waiting.append(jets)
+        constituents += length * len(jets)
+        if constituents >= most // 2:
+            batches += torch.cat(waiting).split(min(batch_size, max(1, most // length)))
+            waiting, constituents = [], 0
+    if waiting:
+        batches += torch.cat(waiting).split(min(batch_size, max(1, most // int(unique[-1].clamp(min=1)))))
+    return batches

@@ -6,12 +6,16 @@ tokens of all groups (packed to the left, padded), T real tokens of all jets, F 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
@@ -41,7 +45,8 @@ class RowNorm(nn.Module):
     normalised with the running statistics and leaves them alone, and so is none. And a batch moves the running
     statistics in proportion to its rows, relative to the largest batch so far: the last batch of an epoch may hold
     two jets, whose mean and variance would otherwise, with a high momentum, decide what the epoch's checkpoint is
-    worth.
+    worth. Where several processes train together (`torch.distributed`), the rows are those of all of them: each must
+    call the layer, with as few rows as it may have, and in a context `in_step`.
 
     Parameters
     ----------
@@ -68,17 +73,142 @@ class RowNorm(nn.Module):
 
     def forward(self, rows_TD: Tensor) -> Tensor:
         """Rows with mean `bias` and standard deviation `weight` in each column (up to `eps`)."""
+        if self.training and processes() > 1:
+            return self._normalised_together(rows_TD)
         momentum, training = 0.0, self.training and len(rows_TD) > 1
         if training:
-            self.most_rows.clamp_(min=len(rows_TD))
-            momentum = self.momentum * len(rows_TD) / int(self.most_rows)
+            momentum = self._momentum_of(len(rows_TD))
         statistics = (self.running_mean, self.running_var)
         return F.batch_norm(rows_TD, *statistics, self.weight, self.bias, training, momentum, self.eps)
+
+    def _momentum_of(self, rows: int) -> float:
+        self.most_rows.clamp_(min=rows)
+        return self.momentum * rows / int(self.most_rows)
+
+    @torch.compiler.disable
+    def _normalised_together(self, rows_TD: Tensor) -> Tensor:
+        mean_D, variance_D, rows = statistics_of_all(rows_TD.detach().to(self.weight.dtype))
+        if rows < 2:
+            scale_D, shift_D = self.scale_and_shift()
+            return rows_TD * scale_D + shift_D
+        momentum = self._momentum_of(rows)
+        self.running_mean.lerp_(mean_D, momentum)
+        self.running_var.lerp_(variance_D * rows / (rows - 1), momentum)
+        scale_D = torch.rsqrt(variance_D + self.eps)
+        out_TD: Tensor
+        out_TD, link = _NormalisedTogether.apply(rows_TD, self.weight, self.bias, mean_D, scale_D, rows, _CHAIN.last)
+        _CHAIN.add(link)
+        return out_TD
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """What the layer multiplies with and adds in evaluation, (D,) each."""
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         return scale, self.bias - self.running_mean * scale
+
+
+def has_row_norm(module: nn.Module) -> bool:
+    """Whether a network has a layer that takes statistics of the jets of all processes."""
+    return any(isinstance(part, RowNorm) for part in module.modules())
+
+
+def processes() -> int:
+    """Processes that train a network together; 1 where there is no process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def statistics_of_all(rows_TD: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Mean and variance (over N, not N - 1) of the rows of all processes, and their number N.
+
+    Means and sums of squared deviations are put together as in Chan et al. (1979), so that large means cost
+    no digits.
+    """
+    own = rows_TD.new_zeros(1 + 2 * rows_TD.shape[1])
+    if len(rows_TD):
+        mean_D = rows_TD.mean(0)
+        own = torch.cat([own[:1] + len(rows_TD), mean_D, (rows_TD - mean_D).square().sum(0)])
+    every = [torch.empty_like(own) for _ in range(processes())]
+    dist.all_gather(every, own)
+    count_P1, mean_PD, squares_PD = torch.stack(every).split([1, rows_TD.shape[1], rows_TD.shape[1]], 1)
+    rows = count_P1.sum().clamp(min=1)
+    mean_D = (count_P1 * mean_PD).sum(0) / rows
+    squares_D = (squares_PD + count_P1 * (mean_PD - mean_D).square()).sum(0)
+    return mean_D, squares_D / rows, int(count_P1.sum())
+
+
+class _Chain:
+    """Ties the norms of a forward pass together; open inside `in_step`."""
+
+    def __init__(self) -> None:
+        self.open, self.last = False, torch.zeros(())
+
+    def add(self, link: Tensor) -> None:
+        """Take the next link (none that has no gradient: activation checkpointing goes forward without)."""
+        if self.open and link.requires_grad:
+            self.last = link
+
+    def tie(self, loss: Tensor) -> Tensor:
+        """The loss, tied to the last link, whose value is zero."""
+        return loss + self.last.to(loss)
+
+
+_CHAIN = _Chain()
+
+
+@contextmanager
+def in_step() -> Iterator[Callable[[Tensor], Tensor]]:
+    """Context of a forward pass that several processes make together; yields what the loss goes through at its end.
+
+    In the backward pass each norm adds up numbers of all processes. They must come in the same order everywhere, and
+    none may be left out where a process has no rows and the loss does not depend on them: a chain of zeros leads from
+    the loss through all norms in the reverse order of their calls.
+    """
+    _CHAIN.open, _CHAIN.last = True, torch.zeros(())
+    try:
+        yield _CHAIN.tie
+    finally:
+        _CHAIN.open, _CHAIN.last = False, torch.zeros(())
+
+
+class _NormalisedTogether(torch.autograd.Function):
+    """Batch norm with the mean and the standard deviation of the rows of all processes, and a link of the chain.
+
+    The loss is the sum of the processes' losses: its gradient with respect to a row has parts through the statistics,
+    to which the losses of all processes contribute. The gradients of weight and bias are this process's part.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows_TD: Tensor,
+        weight_D: Tensor,
+        bias_D: Tensor,
+        mean_D: Tensor,
+        scale_D: Tensor,
+        rows: int,
+        link: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Normalise the rows of this process."""
+        normalised_TD = (rows_TD - mean_D) * scale_D
+        ctx.save_for_backward(normalised_TD, scale_D * weight_D)
+        ctx.rows, ctx.dtype = rows, rows_TD.dtype
+        return (normalised_TD * weight_D + bias_D).to(rows_TD.dtype), torch.zeros_like(link)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_TD: Tensor, of_link: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients with respect to the rows of this process, to weight, bias and link."""
+        normalised_TD, scale_D = ctx.saved_tensors
+        gradient_TD = gradient_TD.to(scale_D.dtype)
+        of_bias_D, of_weight_D = gradient_TD.sum(0), (gradient_TD * normalised_TD).sum(0)
+        bias_D, weight_D = _summed(torch.stack([of_bias_D, of_weight_D])) / ctx.rows
+        rows_TD = (gradient_TD - bias_D - normalised_TD * weight_D) * scale_D
+        return rows_TD.to(ctx.dtype), of_weight_D, of_bias_D, None, None, None, of_link
+
+
+def _summed(values: Tensor) -> Tensor:
+    """Sum over all processes, in place."""
+    dist.all_reduce(values)
+    return values
 
 
 def first_slots(x_BNF: Tensor, mask_BN: Tensor, slots: int) -> tuple[Tensor, Tensor]:
@@ -164,8 +294,9 @@ class Tokens:
     def padded(self, rows_TD: Tensor) -> Tensor:
         """Rows as one sequence per jet (B, L, D), zero in the padding."""
         if self._is_full:
-            return rows_TD.view(*self.mask_BL.shape, -1)
-        return scatter_rows(rows_TD, self.slots_T, self.mask_BL.numel()).view(*self.mask_BL.shape, -1)
+            return rows_TD.view(*self.mask_BL.shape, rows_TD.shape[1])
+        padded = scatter_rows(rows_TD, self.slots_T, self.mask_BL.numel())
+        return padded.view(*self.mask_BL.shape, rows_TD.shape[1])
 
     def rows(self, padded_BLD: Tensor) -> Tensor:
         """Rows (T, D) of padded sequences."""

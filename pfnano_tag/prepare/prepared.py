@@ -45,6 +45,8 @@ class FileRecord:
         What could not be read, and why.
     absent : tuple of str
         Branches of truth targets (`nano.targets`) that the file lacks.
+    jets : tuple of tuple of int
+        Kept jets of each of the chunks by split, in the order of `SPLITS`: several processes share chunks by them.
     """
 
     path: str
@@ -56,13 +58,16 @@ class FileRecord:
     chunks: tuple[tuple[int, int], ...]
     lost: tuple[str, ...]
     absent: tuple[str, ...] = ()
+    jets: tuple[tuple[int, ...], ...] = ()
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> FileRecord:
         """Return a record from JSON content."""
         chunks = tuple((int(start), int(stop)) for start, stop in content["chunks"])
         rest = {name: content[name] for name in ("path", "dataset", "identity", "layout", "jet_type", "entries")}
-        return FileRecord(**rest, chunks=chunks, lost=tuple(content["lost"]), absent=tuple(content["absent"]))
+        jets = tuple(tuple(int(count) for count in counts) for counts in content["jets"])
+        lost, absent = tuple(content["lost"]), tuple(content["absent"])
+        return FileRecord(**rest, chunks=chunks, lost=lost, absent=absent, jets=jets)
 
 
 @dataclass(frozen=True)

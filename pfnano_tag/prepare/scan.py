@@ -113,6 +113,8 @@ class FileScan:
         Chunks.
     lost : tuple of (start, stop, reason)
         Chunks that could not be read.
+    jets : tuple of tuple of int
+        Kept jets of each chunk that was read, by split.
     indistinct : tuple of str
         Classes that the file's branches can't tell from b.
     absent : tuple of str
@@ -129,6 +131,7 @@ class FileScan:
     entries: int
     plan: Plan
     lost: tuple[tuple[int, int, str], ...]
+    jets: tuple[tuple[int, ...], ...]
     indistinct: tuple[str, ...]
     absent: tuple[str, ...]
     counted: Counted
@@ -150,6 +153,7 @@ class FileScan:
             entries=int(content["entries"]),
             plan=tuple((int(start), int(stop)) for start, stop in content["plan"]),
             lost=tuple((int(start), int(stop), str(reason)) for start, stop, reason in content["lost"]),
+            jets=tuple(tuple(int(count) for count in counts) for counts in content["jets"]),
             indistinct=tuple(content["indistinct"]),
             absent=tuple(content["absent"]),
             counted=Counted.from_json(content["counted"]),
@@ -224,7 +228,8 @@ def scan_file(file: PFNanoFile, card: Card, dataset: Dataset) -> FileScan:
     """
     branches = check_file(file, card, dataset)
     plan = plan_of(file, card, branches)
-    parts, lost = [nothing_counted(card)], []
+    parts: list[Counted] = []
+    lost: list[tuple[int, int, str]] = []
     for start, stop in plan:
         chunk = file.chunk(start, stop)
         try:
@@ -242,9 +247,10 @@ def scan_file(file: PFNanoFile, card: Card, dataset: Dataset) -> FileScan:
         entries=file.num_entries,
         plan=plan,
         lost=tuple(lost),
+        jets=tuple(tuple(part.jets.sum(axis=1).tolist()) for part in parts),
         indistinct=indistinct,
         absent=absent_branches(file.branches),
-        counted=summed(parts),
+        counted=summed([nothing_counted(card), *parts]),
     )
 
 

@@ -29,7 +29,7 @@ from pfnano_tag.prepare.scan import FileScan, check_file, plan_of, scan_file
 
 log = logging.getLogger(__name__)
 
-PARTIAL_FORMAT = 2
+PARTIAL_FORMAT = 3
 SHOWN = 20
 """How many of the lost chunks the last message names."""
 BASE_MEMORY, CHUNK_COPIES = 150, 3
@@ -248,6 +248,7 @@ def _key(card: Card, source: Source) -> dict[str, Any]:
         "dataset": source.dataset.name,
         "kind": source.dataset.kind,
         "path": source.path,
+        "chunk": card.resources.chunk,  # another size is another plan
     }
 
 

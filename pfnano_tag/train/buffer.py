@@ -119,6 +119,11 @@ class JetBuffer:
         """Drop all jets; the memory stays for others."""
         self._used = {name: 0 if name == "jet" else 1 for name in self._used}
 
+    def labels(self, start: int, stop: int) -> tuple[NDArray, NDArray]:
+        """Return class and weight of a range of jets, as they were appended."""
+        jets = self._records["jet"][start:stop]
+        return jets["label"], jets["weight"]
+
     def lengths(self, jets: Index) -> Index:
         """Return the number of constituents of jets over all groups."""
         return self._records["jet"]["counts"][jets].sum(axis=1, dtype=np.int64)

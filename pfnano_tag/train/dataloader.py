@@ -1,13 +1,14 @@
 """The training stream: batches of shuffled jets from many files, of any size together.
 
-The sequence of batches is a pure function of the card, the prepared study, the seed and the epoch. Readers and caches
-change how fast it comes, never what comes: a resumed training sees the same batches.
+The sequence of batches is a pure function of the card, the prepared study, the seed, the epoch and the number of
+processes that share the jets. Readers and caches change how fast it comes, never what comes: a resumed training sees
+the same batches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 import numpy as np
@@ -16,9 +17,11 @@ from torch import Tensor
 
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.command import progress
+from pfnano_tag.card.resampling import Resampling
 from pfnano_tag.errors import DataError, Incomplete, StudyError
 from pfnano_tag.models.batch import Batch, FlatInputs
 from pfnano_tag.nano.allocation import keep_freed_memory
+from pfnano_tag.nano.columns import Index
 from pfnano_tag.prepare.prepared import Prepared
 from pfnano_tag.prepare.splitting import SPLITS
 from pfnano_tag.train.blocks import Block, BlockBuilder
@@ -27,6 +30,8 @@ from pfnano_tag.train.decoding import ChunkOfFile, Decoder
 from pfnano_tag.train.memory import MemoryPlan, constituents_per_jet
 from pfnano_tag.train.order import batches_of, chunk_order, release, seed_of
 from pfnano_tag.train.readers import Readers
+from pfnano_tag.train.resampling import Drawing, Population, drawing_of
+from pfnano_tag.train.sharding import Share, share_of
 
 
 @dataclass(frozen=True)
@@ -49,18 +54,23 @@ class Stream:
     ----------
     source : Source
         Gives the jets of chunks.
-    chunks : sequence of int
-        Number of chunks of each file.
-    jets : dict of int
-        Jets by split.
+    share : Share
+        Which chunks and how many jets of the study these are.
+    population : Population
+        Training jets by class and weight.
     """
 
-    def __init__(self, source: Source, chunks: Sequence[int], jets: dict[str, int]) -> None:
-        self._source, self.chunks, self.jets = source, list(chunks), jets
+    def __init__(self, source: Source, share: Share, population: Population) -> None:
+        self._source, self.share, self.population = source, share, population
 
     @classmethod
     def of_study(
-        cls, card: Card, prepared: Prepared, plan: MemoryPlan, asked: Callable[[], bool] | None = None
+        cls,
+        card: Card,
+        prepared: Prepared,
+        plan: MemoryPlan,
+        asked: Callable[[], bool] | None = None,
+        share: Share | None = None,
     ) -> Stream:
         """Return the jets of a prepared study.
 
@@ -73,7 +83,10 @@ class Stream:
         plan : MemoryPlan
             From `memory_plan`.
         asked : callable, optional
-            Tells between two chunks whether to stop.
+            Tells between two chunks whether to stop. Several processes stop together, between two batches: there it
+            is asked only while a cache is filled.
+        share : Share, optional
+            Which of the jets; all when not given.
 
         Raises
         ------
@@ -84,9 +97,8 @@ class Stream:
         Incomplete
             When asked to stop.
         """
-        jets = {split: prepared.total(split) for split in USED}
-        for name, count in jets.items():
-            if not count:
+        for name in USED:
+            if not prepared.total(name):
                 raise DataError(
                     f"the {name} split has no jets: name more files, or enlarge it in splitting.fractions"
                 )
@@ -95,14 +107,15 @@ class Stream:
         reader: BlockReader = _Here(card, prepared, plan)
         if readers:
             reader = Readers(readers, card, prepared, plan.vectors, plan.targets)
-        if asked is not None:
+        share = share_of(prepared) if share is None else share
+        if asked is not None and (share.size == 1 or plan.cache != "none"):
             reader = _Watched(reader, asked)
         try:
-            source = _source(reader, prepared, plan)
+            source = _source(reader, prepared, plan, share)
         except BaseException:
             reader.close()
             raise
-        return cls(source, [len(record.chunks) for record in prepared.files], jets)
+        return cls(source, share, Population.of_tables(prepared.weights))
 
     @classmethod
     def of_jets(cls, training: LabelledInputs, validation: LabelledInputs) -> Stream:
@@ -110,7 +123,10 @@ class Stream:
         parts = [(0, "train", training), (1, "validation", validation)]
         blocks = [((file, 0), _block(part, split)) for file, split, part in parts]
         expected = {split: len(part) for _, split, part in parts}
-        return cls(Held(blocks, expected, {}), [1, 1], expected)
+        classes = 1 + max(int(part.label.max()) for part in (training, validation))
+        population = Population.of_jets(training.label.numpy(), training.weight.numpy(), classes)
+        share = Share(0, (range(1), range(1)), expected, (len(training),))
+        return cls(Held(blocks, expected, {}), share, population)
 
     def __enter__(self) -> Stream:
         return self
@@ -124,23 +140,40 @@ class Stream:
         """End reader processes, remove the cache."""
         self._source.close()
 
-    def loader(self, batch_size: int, buffer: int, buckets: bool, seed: int, pin: bool = False) -> Loader:
+    def loader(
+        self,
+        batch_size: int,
+        buffer: int,
+        buckets: bool,
+        seed: int,
+        pin: bool = False,
+        resampling: Resampling | None = None,
+    ) -> Loader:
         """Return the batches of a network's epochs.
 
         Parameters
         ----------
         batch_size : int
-            Jets in a batch; the last one of an epoch is kept although smaller.
+            Jets in a batch of all processes; the last one of an epoch is kept although smaller.
         buffer : int
-            Jets that are shuffled at a time, at least two batches.
+            Jets that all processes shuffle at a time, at least two batches.
         buckets : bool
             Put jets of similar length together.
         seed : int
             Of the study.
         pin : bool
             Put batches into page-locked memory, for a network on a GPU.
+        resampling : Resampling, optional
+            Draw the jets of each epoch; else each comes once.
+
+        Raises
+        ------
+        CardError
+            When they can't be drawn so.
         """
-        return Loader(self._source, self.chunks, self.jets["train"], batch_size, buffer, buckets, seed, pin)
+        drawing = None if resampling is None else drawing_of(resampling, self.population)
+        share = self.share if drawing is None else self.share.drawn(drawing.jets)
+        return Loader(self._source, share, batch_size, buffer, buckets, seed, pin, drawing)
 
     def validation(self, size: int) -> Iterator[LabelledInputs]:
         """Yield all validation jets in the order of the files, at least `size` at a time but for the last.
@@ -151,7 +184,7 @@ class Stream:
         for buffer, start, stop in self._source.pools(size):
             seen += stop - start
             yield LabelledInputs(*buffer.flat(start, stop))
-        _check_count("validation", seen, self.jets["validation"])
+        _check_count("validation", seen, self.share.jets["validation"])
 
 
 @dataclass(frozen=True)
@@ -162,28 +195,35 @@ class Loader:
     ----------
     source : Source
         Gives windows over the training jets.
-    chunks : list of int
-        Number of chunks of each file.
-    jets : int
-        Training jets.
+    share : Share
+        Which chunks and how many jets of the study, or how many that are drawn of them, these are.
     batch_size, buffer, buckets, seed, pin
         As for `Stream.loader`.
+    drawing : Drawing, optional
+        How the jets of an epoch are drawn; None: each training jet once.
     """
 
     source: Source
-    chunks: list[int]
-    jets: int
+    share: Share
     batch_size: int
     buffer: int
     buckets: bool
     seed: int
     pin: bool = False
+    drawing: Drawing | None = None
 
     def __len__(self) -> int:
-        return -(-self.jets // self.batch_size)
+        return self.share.steps(self.batch_size)
+
+    @property
+    def jets(self) -> int:
+        """Jets of an epoch of this process."""
+        return self.share.training[self.share.rank]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch, each training jet exactly once.
+        """Yield the batches of an epoch, each training jet once, or as it is drawn: as many in all processes.
+
+        A process that has no more jets yields empty batches until the others are done.
 
         Parameters
         ----------
@@ -197,30 +237,69 @@ class Loader:
         StudyError
             When the files give another number of jets than they were prepared with.
         """
-        generator = torch.Generator().manual_seed(seed_of(self.seed, "order", epoch))
-        window = self.source.window(chunk_order(self.chunks, generator))
+        rank = [self.share.rank] if self.share.rank else []
+        generator = torch.Generator().manual_seed(seed_of(self.seed, "order", epoch, *rank))
+        order = chunk_order([len(chunks) for chunks in self.share.chunks], generator)
+        draw = None if self.drawing is None else self.drawing.draw(self.seed, epoch)
+        window = self.source.window([(file, self.share.chunks[file][place]) for file, place in order], draw)
         try:
-            yield from self._batches(window, generator, start)
+            yield from self._batches(window, epoch, generator, start)
         finally:
             window.close()
 
-    def _batches(self, window: Window, generator: torch.Generator, start: int) -> Iterator[Batch]:
+    def _batches(self, window: Window, epoch: int, generator: torch.Generator, start: int) -> Iterator[Batch]:
+        # Short and long batches come in the same order in all processes: otherwise each step waits for a long one.
+        of_buckets = torch.Generator().manual_seed(seed_of(self.seed, "buckets", epoch))
         lengths = window.lengths if self.buckets else None
-        wanted = max(self.buffer, 2 * self.batch_size) if self.buffer < self.jets else self.jets + 1
+        batch_size, buffer = self.share.batch_size(self.batch_size), self.share.buffer(self.buffer)
+        wanted = max(buffer, 2 * batch_size) if buffer < self.jets else self.jets + 1
         seen = done = 0
         more = True
         while more:
             while more and len(window) < wanted:
-                more = window.extend()
-            leaving, staying = release(len(window), not more, self.batch_size, generator)
-            for jets in batches_of(leaving, self.batch_size, lengths, generator):
+                more = window.extend() and not self._enough(seen + len(window))
+            leaving, staying = release(len(window), not more, batch_size, generator)
+            if self.drawing is not None:
+                leaving = leaving[: self.jets - seen]
+            for jets in batches_of(leaving, batch_size, lengths, of_buckets):
                 done += 1
                 if done > start:
-                    batch = window.batch(jets)
-                    yield batch.pinned() if self.pin else batch
+                    yield self._batch(window, jets)
             seen += len(leaving)
             window.keep(staying)
-        _check_count("train", seen, self.jets)
+        if self.drawing is None:
+            _check_count("train", seen, self.jets)
+        elif seen < self.jets:
+            raise StudyError(
+                f"of {self.jets} jets per epoch {seen} could be drawn from the files, prepared.json promises "
+                "more: run `prepare` again"
+            )
+        for _ in range(max(done, start), len(self)):
+            yield self._batch(window, np.empty(0, dtype=np.int64))
+
+    def alike(self, jets: Iterator[LabelledInputs]) -> Iterator[LabelledInputs]:
+        """Yield validation jets with weights that make them like the training's jets, drawn or not."""
+        for pool in jets:
+            if self.drawing is None:
+                yield pool
+            else:
+                target = self.drawing.target(pool.label.numpy(), pool.weight.numpy())
+                yield replace(pool, weight=torch.from_numpy(target))
+
+    def _enough(self, jets: int) -> bool:
+        """Whether an epoch has drawn its number of jets; without drawing the last chunk ends it."""
+        return self.drawing is not None and jets >= self.jets
+
+    def _batch(self, window: Window, jets: Index) -> Batch:
+        batch = self._weighted(window.batch(jets))
+        return batch.pinned() if self.pin else batch
+
+    def _weighted(self, batch: Batch) -> Batch:
+        """A batch with the weights that drawing leaves."""
+        if self.drawing is None or batch.label_B is None or batch.weight_B is None:
+            return batch
+        weight_B = self.drawing.loss_weight(batch.label_B.numpy(), batch.weight_B.numpy())
+        return replace(batch, weight_B=torch.from_numpy(weight_B))
 
 
 class _Here:
@@ -252,15 +331,15 @@ class _Watched:
         self._reader.close()
 
 
-def _source(reader: BlockReader, prepared: Prepared, plan: MemoryPlan) -> Source:
+def _source(reader: BlockReader, prepared: Prepared, plan: MemoryPlan, share: Share) -> Source:
     """Fill the cache of the plan, if it has one."""
-    chunks = [(file, chunk) for file, record in enumerate(prepared.files) for chunk in range(len(record.chunks))]
+    chunks = [(file, chunk) for file, own in enumerate(share.chunks) for chunk in own]
     constituents = constituents_per_jet(prepared)
     if plan.cache == "none":
         return Streamed(reader, chunks, plan.window, constituents)
     blocks = progress(reader.blocks(chunks, USED), total=len(chunks), description="reading", unit="chunks")
     if plan.cache == "ram":
-        held = Held(zip(chunks, blocks, strict=True), {s: prepared.total(s) for s in USED}, constituents)
+        held = Held(zip(chunks, blocks, strict=True), share.jets, constituents)
         reader.close()
         return held
     scratch = Scratch(zip(chunks, blocks, strict=True), plan.scratch)

@@ -17,11 +17,20 @@ FAILED_BATCH = "failed_batch.safetensors"
 
 def cause_of(batch: Batch, learning_rate: float) -> str:
     """Most likely cause of a loss that is not finite, and what to do."""
-    if not all(bool(values.isfinite().all()) for values in batch.inputs.values()):
+    if not _finite_inputs(batch):
         return "its inputs are not all finite: run `prepare` again and look at its table of features"
-    if batch.weight_B is not None and not bool(batch.weight_B.isfinite().all()):
+    if is_spoiled(batch):
         return "its weights are not all finite: run `prepare` again and look at its weights"
     return f"the learning rate ({learning_rate:g} at the highest) may be too high: lower training.learning_rate"
+
+
+def is_spoiled(batch: Batch) -> bool:
+    """Whether inputs or weights are not all finite."""
+    return not _finite_inputs(batch) or (batch.weight_B is not None and not bool(batch.weight_B.isfinite().all()))
+
+
+def _finite_inputs(batch: Batch) -> bool:
+    return all(bool(values.isfinite().all()) for values in batch.inputs.values())
 
 
 def keep(folder: Path, batch: Batch, about: dict[str, str]) -> str:

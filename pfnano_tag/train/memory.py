@@ -15,6 +15,7 @@ from pfnano_tag.prepare.splitting import SPLITS
 from pfnano_tag.train.cache import USED
 from pfnano_tag.train.decoding import FILES_AT_ONCE
 from pfnano_tag.train.readers import IN_FLIGHT
+from pfnano_tag.train.sharding import Share, share_of
 
 GB = 1e9
 
@@ -91,9 +92,15 @@ def bytes_per_jet(prepared: Prepared, vectors: bool, targets: Sequence[str] = ()
 
 
 def memory_plan(
-    card: Card, prepared: Prepared, buffers: Sequence[int], vectors: bool, targets: Sequence[str] = ()
+    card: Card,
+    prepared: Prepared,
+    buffers: Sequence[int],
+    vectors: bool,
+    targets: Sequence[str] = (),
+    drawn: Sequence[int] = (),
+    share: Share | None = None,
 ) -> MemoryPlan:
-    """Choose the cache and add up the memory.
+    """Choose the cache and add up the memory of one process.
 
     Parameters
     ----------
@@ -107,25 +114,40 @@ def memory_plan(
         Whether a network needs four-vectors.
     targets : sequence of str
         Truth targets that networks need.
+    drawn : sequence of int
+        Jets per epoch of networks that draw theirs.
+    share : Share, optional
+        Which jets the process reads; all when not given.
     """
     cache = card.resources.cache
+    share = share_of(prepared) if share is None else share
+    most = max([share.jets["train"], *drawn])
+    buffer = share.buffer(max(buffers))
     if cache == "auto":
-        held = _plan(card, prepared, "ram", buffers, vectors, targets)
-        return held if held.total <= allowed(card) else _plan(card, prepared, "none", buffers, vectors, targets)
-    return _plan(card, prepared, cache, buffers, vectors, targets)
+        held = _plan(card, prepared, "ram", buffer, vectors, targets, most, share)
+        if held.total <= allowed(card):
+            return held
+        cache = "none"
+    return _plan(card, prepared, cache, buffer, vectors, targets, most, share)
 
 
 def _plan(
-    card: Card, prepared: Prepared, cache: str, buffers: Sequence[int], vectors: bool, targets: Sequence[str]
+    card: Card,
+    prepared: Prepared,
+    cache: str,
+    buffer: int,
+    vectors: bool,
+    targets: Sequence[str],
+    most: int,
+    share: Share,
 ) -> MemoryPlan:
-    per_jet = bytes_per_jet(prepared, vectors, targets)
-    used = {split: prepared.total(split) for split in USED}
-    chunks = max(1, sum(len(record.chunks) for record in prepared.files))
+    per_jet, used = bytes_per_jet(prepared, vectors, targets), share.jets
+    chunks = max(1, sum(map(len, share.chunks)))
     block = per_jet * sum(used.values()) / chunks
     readers = card.resources.readers
-    files = FILE * min(FILES_AT_ONCE, len(prepared.files))
+    files = FILE * min(FILES_AT_ONCE, sum(map(bool, share.chunks)))
     working = WORKING * card.resources.chunk_bytes + files
-    window = round(min(max(buffers), used["train"]) + used["train"] / chunks)
+    window = round(min(buffer, most) + most / chunks)
     parts = {"program": PROGRAM}
     if cache == "ram":
         parts["jets"] = per_jet * sum(used.values())

@@ -20,8 +20,10 @@ from pfnano_tag.card.attacks import Attack
 from pfnano_tag.card.training import Training
 from pfnano_tag.errors import CardError, DataError
 from pfnano_tag.models.batch import Batch, call
+from pfnano_tag.models.layers import has_row_norm, in_step
 from pfnano_tag.models.losses import LOSSES, divergence, weighted_mean
 from pfnano_tag.prepare.inputs import InputSpec
+from pfnano_tag.train.distributed import ALONE, World
 from pfnano_tag.train.order import seed_of
 
 log = logging.getLogger(__name__)
@@ -73,16 +75,28 @@ class Objective:
         Inputs of the network.
     seed : int
         Of the study.
+    world : World
+        Processes that share the batches.
     """
 
     def __init__(
-        self, loss: nn.Module, settings: Training, attack: Attack | None, inputs: InputSpec, seed: int
+        self,
+        loss: nn.Module,
+        settings: Training,
+        attack: Attack | None,
+        inputs: InputSpec,
+        seed: int,
+        world: World = ALONE,
     ) -> None:
         self.loss, self._settings, self._attack, self._inputs, self._seed = loss, settings, attack, inputs, seed
         self._jets_at_once: int | None = None
+        self._world = world
 
     def gradient(self, module: nn.Module, batch: Batch, epoch: int, number: int) -> Tensor:
         """Set the gradients of all parameters to those of a batch's loss, and return the loss.
+
+        Of several processes each has a part of the batch, and gets its part of the loss sum(w l) / sum(w) over all of
+        them: loss and gradients remain to be added up (`World.add_gradients`).
 
         The batch passes in parts whose gradients add up: a network of sequences takes so many constituents at once
         (`training.constituents_at_once`), and where memory runs out, the jets at once are halved from then on.
@@ -95,23 +109,40 @@ class Objective:
         Raises
         ------
         DataError
-            When the memory does not suffice for a single jet.
+            When the memory does not suffice for a single jet; with several processes and batch norm, whose passes
+            through the network keep step, for a part of the batch.
         """
+        parts = self._parts(module, batch)
+        weight, most = self._of_all(batch, parts)
+        together = self._world.size > 1 and has_row_norm(module)
+        if together:
+            nothing = batch.select(torch.arange(0, device=batch.jet_BF.device))
+            parts += [nothing] * (most - len(parts))
         while True:
             module.zero_grad(set_to_none=True)
-            parts = self._parts(module, batch)
             try:
-                return self._sum_of_parts(module, batch, parts, epoch, number)
+                return self._sum_of_parts(module, batch, parts, weight, epoch, number)
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
+                if together:
+                    raise _too_large_together(max(map(len, parts)), error) from error
                 self._jets_at_once = _half(max(map(len, parts)), error)
+                parts = self._parts(module, batch)
 
-    def _sum_of_parts(self, module: nn.Module, batch: Batch, parts: list[Batch], epoch: int, number: int) -> Tensor:
+    def _of_all(self, batch: Batch, parts: list[Batch]) -> tuple[float, int]:
+        """Sum of weights of a batch over all processes, and the most parts in one of them."""
+        weight_P, parts_P = self._world.table(weight_of(batch), len(parts)).unbind(1)
+        return float(weight_P.sum()), int(parts_P.max())
+
+    def _sum_of_parts(
+        self, module: nn.Module, batch: Batch, parts: list[Batch], weight: float, epoch: int, number: int
+    ) -> Tensor:
         total = torch.zeros((), device=batch.jet_BF.device)
         for place, part in enumerate(parts):
-            with self._precision(batch.jet_BF.device):
-                loss = self(module, part, epoch, number, place) * share_of(part, batch)
+            share = weight_of(part) / weight if weight else 0.0
+            with self._precision(batch.jet_BF.device), in_step() as tied:
+                loss = tied(self(module, part, epoch, number, place) * share)
             loss.backward()
             total = total + loss.detach()
         return total
@@ -154,14 +185,14 @@ class Objective:
             seen = attacked if nominal is batch else batch.with_jets(chosen_A, attacked)
             return self._loss_of(call(module, seen), batch)
         logits_BK = call(module, batch)
-        if not len(nominal):
-            return self._loss_of(logits_BK, batch)
         divergence_A = divergence(logits_BK[chosen_A], call(module, attacked))
         divergence_B = logits_BK.new_zeros(len(batch)).index_copy(0, chosen_A, divergence_A)
         regulariser = weighted_mean(divergence_B, batch.weight_B)
         return self._loss_of(logits_BK, batch) + self._settings.attack_kl_weight * regulariser
 
     def _loss_of(self, logits_BK: Tensor, batch: Batch) -> Tensor:
+        if not len(batch):  # a mean over no jets is not a number, but batch norm goes backward in all processes
+            return logits_BK.sum()
         loss: Tensor = self.loss(logits_BK, batch.label_B, batch.weight_B)
         return loss
 
@@ -197,14 +228,17 @@ def _half(jets: int, error: BaseException) -> int:
     return jets // 2
 
 
-def share_of(part: Batch, batch: Batch) -> float:
-    """Share of a part in the weighted mean over its batch; of the jets where there are no weights."""
-    if part is batch:
-        return 1.0
-    if part.weight_B is None or batch.weight_B is None:
-        return len(part) / len(batch)
-    total = float(batch.weight_B.sum())
-    return float(part.weight_B.sum()) / total if total > 0 else 0.0
+def _too_large_together(jets: int, error: BaseException) -> DataError:
+    return DataError(
+        f"out of memory with {jets} jets at once ({error}); several processes whose batch norm has the jets of all "
+        "can't halve them by the way: lower training.constituents_at_once or training.batch_size, or start more "
+        "processes"
+    )
+
+
+def weight_of(batch: Batch) -> float:
+    """Sum of weights of jets; their number where there are no weights."""
+    return float(len(batch)) if batch.weight_B is None else float(batch.weight_B.sum())
 
 
 def is_attacked(settings: Training, epoch: int, number: int) -> bool:

@@ -70,7 +70,8 @@ def release(count: int, last: bool, batch_size: int, generator: torch.Generator)
     count : int
         Jets in the buffer.
     last : bool
-        Whether no jets come after these: then all leave. Else half of them do, in whole batches.
+        Whether no jets come after these: then all leave. Else half of them do, in whole batches, and in whole pools
+        where there are that many: so pools begin at the same batches in all processes.
     batch_size : int
         Jets in a batch.
     generator : torch.Generator
@@ -79,8 +80,9 @@ def release(count: int, last: bool, batch_size: int, generator: torch.Generator)
     order = permutation(count, generator)
     if last:
         return order, order[:0]
-    leaving = max(1, count // 2 // batch_size) * batch_size
-    return order[:leaving], np.sort(order[leaving:])
+    batches = max(1, count // 2 // batch_size)
+    batches -= batches % POOL if batches > POOL else 0
+    return order[: batches * batch_size], np.sort(order[batches * batch_size :])
 
 
 def batches_of(

@@ -99,7 +99,8 @@ def scan(trainer: Trainer, interruption: Interruption) -> RateScan:
         islice(_batches(trainer), BATCHES), total=BATCHES, description=f"{name} learning rate", unit="batches"
     )
     for place, (epoch, number, batch) in enumerate(batches):
-        value = float(trainer.objective.gradient(trainer.module, batch.to(trainer.device), epoch, number))
+        loss = trainer.objective.gradient(trainer.module, batch.to(trainer.device), epoch, number)
+        value = float(trainer.world.add_gradients(trainer.module, loss).sum())
         if not np.isfinite(value):
             break
         found.rates.append(rate_of(place))
@@ -111,7 +112,7 @@ def scan(trainer: Trainer, interruption: Interruption) -> RateScan:
         if not bool(norm.isfinite()):
             break
         trainer.optimizer.step()
-        if interruption.asked:
+        if trainer.world.sums(interruption.asked)[0]:
             raise Incomplete(f"model {name}: stopped in the test of its learning rate; nothing was written")
     if not found.rates:
         raise DataError(f"model {name}: the loss of the first batch is not finite; `train` says why")

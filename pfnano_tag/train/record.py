@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import pickle
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.errors import CheckpointError
 from pfnano_tag.evaluate.metrics import Metrics, best_of, grouped, is_known, kind_of
 from pfnano_tag.infer.bookkeeping import checkpoint_path, epochs_of
-from pfnano_tag.models.batch import Batch
+from pfnano_tag.train.distributed import World
 from pfnano_tag.train.failure import FAILED_BATCH
 from pfnano_tag.train.tensorboard import EVENTS
 
-STATE_VERSION = 3
+log = logging.getLogger(__name__)
+
+STATE_VERSION = 4
 STATE = "resume.pt"
 WRITTEN = (
     "best.json",
@@ -47,7 +51,7 @@ class Position:
     Parameters
     ----------
     batches, jets : int
-        Behind us.
+        Behind us, in all processes.
     loss : float
         Sum of w l over them.
     weight : float
@@ -64,10 +68,9 @@ class Position:
         """Mean loss of the epoch so far, sum(w l) / sum(w)."""
         return self.loss / self.weight if self.weight else 0.0
 
-    def behind(self, batch: Batch, loss: float) -> Position:
-        """The place behind one more batch, whose mean loss is given."""
-        weight = 1.0 if batch.weight_B is None else float(batch.weight_B.sum())
-        return Position(self.batches + 1, self.jets + len(batch), self.loss + weight * loss, self.weight + weight)
+    def behind(self, jets: int, weight: float, loss: float) -> Position:
+        """The place behind one more batch, whose sum of weights and mean loss are given."""
+        return Position(self.batches + 1, self.jets + jets, self.loss + weight * loss, self.weight + weight)
 
 
 def is_trained(folder: Path) -> bool:
@@ -85,19 +88,27 @@ def clear(folder: Path) -> None:
         events.rmdir()
 
 
+def random_states(world: World, device: torch.device) -> dict[str, Tensor | None]:
+    """States of torch's random numbers in all processes, one row per rank; None for a GPU where there is none."""
+    on_gpu = torch.cuda.get_rng_state(device)[None] if device.type == "cuda" else None
+    return {
+        "cpu": world.gathered(torch.get_rng_state()[None]),
+        "cuda": None if on_gpu is None else world.gathered(on_gpu),
+    }
+
+
 def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Write what a trainer needs to go on, with the random-number states of this moment.
+    """Write what a trainer needs to go on.
 
     Parameters
     ----------
     folder : Path
         The model's folder.
     state : dict
-        `epoch` (the last finished one), `position` (in the next), `recipe` (JSON content), and states of torch's
-        objects.
+        `epoch` (the last finished one), `position` (in the next), `random` (from `random_states`), `recipe` (JSON
+        content), and states of torch's objects.
     """
-    random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
-    content = {"version": STATE_VERSION, "random": random} | state
+    content = {"version": STATE_VERSION} | state
     content |= {"position": astuple(state["position"]), "recipe": json.dumps(state["recipe"])}
     buffer = io.BytesIO()  # torch hides the system's error when it writes to a full disk itself
     torch.save(content, buffer)
@@ -106,7 +117,7 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Read what `save_state` wrote, and set the random-number states; no code in the file is run.
+    """Read what `save_state` wrote; no code in the file is run.
 
     Raises
     ------
@@ -122,11 +133,33 @@ def load_state(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: damaged, so the training can't be resumed: {error}") from error
     if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
         raise CheckpointError(f"{path}: not the training state of this version ({STATE_VERSION}); use --overwrite")
-    random = state.pop("random")
-    torch.set_rng_state(random["cpu"])
-    if len(random["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(random["cuda"])
     return state | {"position": Position(*state["position"]), "recipe": json.loads(state["recipe"])}
+
+
+def set_random_states(states: dict[str, Tensor | None], world: World, device: torch.device, where: str) -> None:
+    """Set the random numbers of this process to a state of `random_states`, kept by as many processes.
+
+    Another number of processes goes on with new random numbers, which a warning says.
+
+    Parameters
+    ----------
+    states, world, device
+        As in `random_states`.
+    where : str
+        Whose training it is, for the warning.
+    """
+    assert states["cpu"] is not None
+    if len(states["cpu"]) != world.size:
+        log.warning(
+            "%s was trained by %d processes so far and goes on with %d: its batches are others than without a stop",
+            where,
+            len(states["cpu"]),
+            world.size,
+        )
+        return
+    torch.set_rng_state(states["cpu"][world.rank].clone())  # torch reads beyond a row of a larger tensor
+    if device.type == "cuda" and states["cuda"] is not None:
+        torch.cuda.set_rng_state(states["cuda"][world.rank].clone(), device)
 
 
 def read_metrics(folder: Path, last_epoch: int, metric: str) -> list[Metrics]:

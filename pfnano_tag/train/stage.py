@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import torch
 
 from pfnano_tag.card.card import Card
+from pfnano_tag.card.expansion import in_words as scanned_in_words
 from pfnano_tag.card.folder import bind, model_folder, prepared_path
+from pfnano_tag.card.launch import Launch, launch_of
 from pfnano_tag.errors import CardError, OutputError
 from pfnano_tag.evaluate.metrics import best_of, check_metric, metric_names
 from pfnano_tag.models.device import chosen_device
@@ -17,11 +19,14 @@ from pfnano_tag.train import rate_finder
 from pfnano_tag.train.cache import USED
 from pfnano_tag.train.compilation import check_compiler
 from pfnano_tag.train.dataloader import Stream
+from pfnano_tag.train.distributed import World, device_of_rank, joined
 from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.memory import MemoryPlan, check_memory, memory_plan
 from pfnano_tag.train.objective import in_words, make_loss
 from pfnano_tag.train.recipe import Recipe
 from pfnano_tag.train.record import clear, is_trained
+from pfnano_tag.train.resampling import Drawing, Population, drawing_of
+from pfnano_tag.train.sharding import Share, share_of
 from pfnano_tag.train.target_check import check_targets, targets_of
 from pfnano_tag.train.tensorboard import summary_writer
 from pfnano_tag.train.wrapper import Trainer
@@ -31,6 +36,8 @@ log = logging.getLogger(__name__)
 
 def run(card: Card, models: Sequence[str] | None = None, resume: bool = False, overwrite: bool = False) -> None:
     """Train networks of the card, one after the other, on jets that are read once.
+
+    Processes that torchrun or srun has started share the jets and the work; rank 0 writes the files.
 
     Parameters
     ----------
@@ -52,22 +59,23 @@ def run(card: Card, models: Sequence[str] | None = None, resume: bool = False, o
     Incomplete
         When stopped by a signal (`interruption.STOPPING`); what was trained by then is kept.
     """
-    prepared, recipes = _begin(card, models)
-    for recipe in recipes:
-        if is_trained(recipe.folder) and not (resume or overwrite):
-            raise OutputError(
-                f"{recipe.folder}: model {recipe.name!r} is trained already; --resume goes on with it, "
-                "--overwrite starts again"
-            )
-    device = chosen_device(card.resources.device)
-    with Interruption() as interruption, _jets(card, prepared, recipes, interruption) as stream:
+    launch, device = _place(card)
+    with joined(launch, device) as world:
+        prepared, recipes = _begin(card, models, world)
         for recipe in recipes:
-            if overwrite:
-                clear(recipe.folder)
-            trainer = Trainer(recipe, stream, device)
-            if resume and is_trained(recipe.folder):
-                trainer.restore()
-            _train(trainer, interruption)
+            if is_trained(recipe.folder) and not (resume or overwrite):
+                raise OutputError(
+                    f"{recipe.folder}: model {recipe.name!r} is trained already; --resume goes on with it, "
+                    "--overwrite starts again"
+                )
+        with Interruption() as interruption, _jets(card, prepared, recipes, interruption, world) as stream:
+            for recipe in recipes:
+                if overwrite and world.leads:
+                    clear(recipe.folder)
+                trainer = Trainer(recipe, stream, device, world)
+                if resume and world.told(is_trained(recipe.folder)):
+                    trainer.restore()
+                _train(trainer, interruption)
 
 
 def find_rates(card: Card, models: Sequence[str] | None = None) -> None:
@@ -87,13 +95,15 @@ def find_rates(card: Card, models: Sequence[str] | None = None) -> None:
     Incomplete
         When stopped by SIGTERM.
     """
-    prepared, recipes = _begin(card, models)
-    device = chosen_device(card.resources.device)
-    with Interruption() as interruption, _jets(card, prepared, recipes, interruption) as stream:
-        for recipe in recipes:
-            found = rate_finder.scan(Trainer(recipe, stream, device), interruption)
-            rate_finder.write(recipe.folder, recipe.name, found)
-            log.info("%s: %s; see %s", recipe.name, found.in_words(), recipe.folder / "learning_rate.png")
+    launch, device = _place(card)
+    with joined(launch, device) as world:
+        prepared, recipes = _begin(card, models, world)
+        with Interruption() as interruption, _jets(card, prepared, recipes, interruption, world) as stream:
+            for recipe in recipes:
+                found = rate_finder.scan(Trainer(recipe, stream, device, world), interruption)
+                if world.leads:
+                    rate_finder.write(recipe.folder, recipe.name, found)
+                log.info("%s: %s; see %s", recipe.name, found.in_words(), recipe.folder / "learning_rate.png")
 
 
 def recipe_of(card: Card, prepared: Prepared, name: str) -> Recipe:
@@ -125,12 +135,12 @@ def recipe_of(card: Card, prepared: Prepared, name: str) -> Recipe:
 
 def plan(card: Card, models: Sequence[str] | None = None, find_rate: bool = False) -> str:
     """What `run` (or `find_rates`) would do, and the memory that it needs."""
-    names = _chosen(card, models)
+    names = card.chosen_models(models)
     prepared = read_prepared(prepared_path(card), card)
     lines = [f"jets: {prepared.total('train')} to train on, {prepared.total('validation')} to validate on"]
     for name in names:
         recipe = recipe_of(card, prepared, name)
-        _check(recipe, prepared)
+        _check(card, recipe, prepared)
         module = recipe.network()
         size = sum(parameter.numel() for parameter in module.parameters())
         attack = f", {in_words(recipe.settings)}" if recipe.attack is not None else ""
@@ -139,48 +149,91 @@ def plan(card: Card, models: Sequence[str] | None = None, find_rate: bool = Fals
         if find_rate:
             work, state = f"a test of the learning rate over at most {rate_finder.BATCHES}", ""
         lines.append(
-            f"{name}: {recipe.architecture}, {size} parameters, {work} batches of "
+            f"{_titled(card, name)}: {recipe.architecture}, {size} parameters, {work} batches of "
             f"{recipe.settings.batch_size}{attack} -> {recipe.folder}{state}"
         )
-    memory = _memory(card, prepared, [recipe_of(card, prepared, name) for name in names])
-    return "\n".join([*lines, f"memory: {memory}, of {card.resources.memory:g} GB allowed"])
+        drawing = _drawing(recipe, prepared)
+        lines += [] if drawing is None else [f"{name}: {drawing.in_words(recipe.classes)}"]
+    launch = launch_of()
+    share = share_of(prepared, launch.rank, launch.size)
+    each = ""
+    if launch.size > 1:
+        lines.append(f"processes: {launch.size}, with {', '.join(map(str, share.training))} of the training jets")
+        each = " of each process"
+    memory = _memory(card, prepared, [recipe_of(card, prepared, name) for name in names], share)
+    return "\n".join([*lines, f"memory{each}: {memory}, of {card.resources.memory:g} GB allowed"])
 
 
-def _begin(card: Card, models: Sequence[str] | None) -> tuple[Prepared, list[Recipe]]:
+def _place(card: Card) -> tuple[Launch, torch.device]:
+    """Which process of how many this is, and where its network goes."""
+    launch = launch_of()
+    return launch, device_of_rank(chosen_device(card.resources.device), launch)
+
+
+def _begin(card: Card, models: Sequence[str] | None, world: World) -> tuple[Prepared, list[Recipe]]:
     """Check what can be checked before anything is read."""
-    names = _chosen(card, models)
+    names = card.chosen_models(models)
     prepared = read_prepared(prepared_path(card), card)
-    bind(card)
+    if world.leads:
+        bind(card)
     torch.set_num_threads(card.resources.threads)
     recipes = [recipe_of(card, prepared, name) for name in names]
     device = chosen_device(card.resources.device)
     for recipe in recipes:
-        _check(recipe, prepared)
+        _check(card, recipe, prepared)
         if recipe.settings.compile:
             check_compiler(device)
     return prepared, recipes
 
 
-def _jets(card: Card, prepared: Prepared, recipes: Sequence[Recipe], interruption: Interruption) -> Stream:
-    """Training and validation jets for all recipes."""
-    memory = _memory(card, prepared, recipes)
+def _jets(
+    card: Card, prepared: Prepared, recipes: Sequence[Recipe], interruption: Interruption, world: World
+) -> Stream:
+    """Training and validation jets of this process for all recipes."""
+    share = share_of(prepared, world.rank, world.size)
+    memory = _memory(card, prepared, recipes, share)
     check_memory(card, prepared, memory)
-    stream = Stream.of_study(card, prepared, memory, lambda: interruption.asked)
-    log.info("%d jets to train on, %d to validate on; cache %s", *stream.jets.values(), memory.cache)
+    stream = Stream.of_study(card, prepared, memory, lambda: interruption.asked, share)
+    total = {split: prepared.total(split) for split in USED}
+    log.info("%d jets to train on, %d to validate on; cache %s", *total.values(), memory.cache)
+    if world.size > 1:
+        log.info("%d processes, with %s of the training jets", world.size, ", ".join(map(str, share.training)))
     return stream
 
 
-def _memory(card: Card, prepared: Prepared, recipes: Sequence[Recipe]) -> MemoryPlan:
+def _memory(card: Card, prepared: Prepared, recipes: Sequence[Recipe], share: Share) -> MemoryPlan:
     networks = [recipe.network() for recipe in recipes]
     vectors = any(bool(network.needs_vectors) for network in networks)
     targets = sorted({name for network in networks for name in targets_of(network)})
-    return memory_plan(card, prepared, [recipe.settings.buffer for recipe in recipes], vectors, targets)
+    drawings = [drawing for recipe in recipes if (drawing := _drawing(recipe, prepared)) is not None]
+    buffers = [recipe.settings.buffer for recipe in recipes]
+    drawn = [share.drawn(drawing.jets).total for drawing in drawings]
+    return memory_plan(card, prepared, buffers, vectors, targets, drawn, share)
 
 
-def _check(recipe: Recipe, prepared: Prepared) -> None:
+def _drawing(recipe: Recipe, prepared: Prepared) -> Drawing | None:
+    """How the jets of a network are drawn, known before they are read; None: they are not."""
+    if recipe.settings.resampling is None:
+        return None
+    return drawing_of(recipe.settings.resampling, Population.of_tables(prepared.weights), recipe.name)
+
+
+def _titled(card: Card, name: str) -> str:
+    """Name of a model with what is scanned in it."""
+    values = scanned_in_words(card.models[name])
+    return f"{name} ({values})" if values else name
+
+
+def _check(card: Card, recipe: Recipe, prepared: Prepared) -> None:
     """Refuse what would not work before anything is read: arguments, truth, classes, the best metric, extras."""
-    check_targets(recipe.name, targets_of(recipe.network()), prepared)
+    try:
+        check_targets(recipe.name, targets_of(recipe.network()), prepared)
+    except CardError as error:
+        scanned = card.models[recipe.name].scanned
+        where = recipe.name if scanned is None else f"{scanned.scan}.scan, {recipe.name}"
+        raise CardError(f"models.{where}: {error}") from error
     make_loss(recipe.settings, recipe.classes)
+    _drawing(recipe, prepared)
     classes = [name for name in prepared.classes if prepared.total("validation", name)]
     key = f"training.best (model {recipe.name})"
     check_metric(key, recipe.settings.best, metric_names(recipe.evaluation, classes))
@@ -188,19 +241,12 @@ def _check(recipe: Recipe, prepared: Prepared) -> None:
         summary_writer()
 
 
-def _chosen(card: Card, models: Sequence[str] | None) -> list[str]:
-    names = list(dict.fromkeys(models)) if models else list(card.models)
-    if not names:
-        raise CardError("section models is empty: name a model to train")
-    for name in names:
-        card.training_of(name)
-    return names
-
-
 def _train(trainer: Trainer, interruption: Interruption) -> None:
     name = trainer.recipe.name
     size = sum(parameter.numel() for parameter in trainer.module.parameters())
     log.info("%s: %s, %d parameters, from epoch %d", name, trainer.recipe.architecture, size, trainer.epochs_done + 1)
+    if trainer.loader.drawing is not None:
+        log.info("%s: %s", name, trainer.loader.drawing.in_words(trainer.recipe.classes))
     trainer.run(interruption)
     metric = trainer.recipe.settings.best
     best = best_of(trainer.history, metric)

@@ -25,6 +25,7 @@ from pfnano_tag.infer.prediction import inference_batches
 from pfnano_tag.models.batch import FlatInputs, call, collate, evaluating
 from pfnano_tag.models.device import CPU, device_of
 from pfnano_tag.train.dataloader import LabelledInputs
+from pfnano_tag.train.distributed import ALONE, World
 
 
 def validate(
@@ -35,6 +36,7 @@ def validate(
     batch_size: int,
     evaluation: Evaluation,
     weighted: bool,
+    world: World = ALONE,
 ) -> Metrics:
     """Validation loss, and accuracy, AUCs and efficiencies of unweighted jets.
 
@@ -54,6 +56,8 @@ def validate(
         Discriminants and mistag rates that are followed.
     weighted : bool
         Whether the loss has the training's weights.
+    world : World
+        Processes that share the jets: each gives those of its pools, and gets the metrics of all.
 
     Returns
     -------
@@ -64,7 +68,9 @@ def validate(
         (_logits(module, pool.inputs, len(classes), batch_size), pool.label.clone(), pool.weight.clone())
         for pool in pools
     ]
-    logits_JK, label_J, weight_J = (torch.cat(column) for column in zip(*parts, strict=True))
+    parts = parts or [(torch.empty(0, len(classes)), torch.empty(0, dtype=torch.int64), torch.empty(0))]
+    columns = (torch.cat(column) for column in zip(*parts, strict=True))
+    logits_JK, label_J, weight_J = (world.gathered(column) for column in columns)
     loss = copy.deepcopy(loss).to(CPU)
     value = float(loss(logits_JK.double(), label_J, weight_J.double() if weighted else None))
     return {

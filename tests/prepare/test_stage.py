@@ -90,6 +90,18 @@ def test_chunks_and_order_of_files_do_not_matter(files, card_on):
         assert np.array_equal(a, b)
 
 
+def test_jets_of_chunks_are_counted_and_another_size_of_chunks_is_another_plan(files, card_on):
+    card = card_on(files)
+    stage.run(card)
+    prepared = stage.run(card_on(files, resources={"chunk": SMALL}))
+    assert prepared.files == read_prepared(prepared_path(card), card).files
+    assert all(len(record.jets) == len(record.chunks) > 3 for record in prepared.files)
+    parts = training_jets(card, prepared, SPLITS)
+    found = [tuple(np.count_nonzero(part.split == i) for i in range(3)) for part in parts]
+    assert found == [counts for record in prepared.files for counts in record.jets]
+    assert len({counts for record in prepared.files for counts in record.jets}) > 3
+
+
 def test_listing_order_of_files_does_not_matter_to_the_last_bit(files, card_on):
     first, second = stage.run(card_on(files, "forward")), stage.run(card_on(files[::-1], "backward"))
     assert first.inputs == second.inputs
