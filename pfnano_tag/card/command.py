@@ -208,7 +208,7 @@ def progress(
 ) -> Iterator[Item]:
     """Yield items under a progress bar; where stderr is no terminal, a plain line every tenth of the way.
 
-    Where logging leaves such lines out, there is no bar either.
+    There is no bar where this process does not tell how the work goes on (`_speak_for`).
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def progress(
     note : callable or None
         What the bar says of the work so far, asked after each item.
     """
-    if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
+    if sys.stderr.isatty() and log.level <= logging.INFO:
         from tqdm import tqdm
 
         with tqdm(total=total, desc=description, unit=f" {unit}", leave=False, dynamic_ncols=True) as bar:

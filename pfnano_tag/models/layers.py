@@ -95,8 +95,9 @@ class RowNorm(nn.Module):
         self.running_mean.lerp_(mean_D, momentum)
         self.running_var.lerp_(variance_D * rows / (rows - 1), momentum)
         scale_D = torch.rsqrt(variance_D + self.eps)
+        before = scale_D.new_zeros(()) if _CHAIN.last is None else _CHAIN.last
         out_TD: Tensor
-        out_TD, link = _NormalisedTogether.apply(rows_TD, self.weight, self.bias, mean_D, scale_D, rows, _CHAIN.last)
+        out_TD, link = _NormalisedTogether.apply(rows_TD, self.weight, self.bias, mean_D, scale_D, rows, before)
         _CHAIN.add(link)
         return out_TD
 
@@ -139,7 +140,8 @@ class _Chain:
     """Ties the norms of a forward pass together; open inside `in_step`."""
 
     def __init__(self) -> None:
-        self.open, self.last = False, torch.zeros(())
+        self.open = False
+        self.last: Tensor | None = None
 
     def add(self, link: Tensor) -> None:
         """Take the next link (none that has no gradient: activation checkpointing goes forward without)."""
@@ -148,7 +150,7 @@ class _Chain:
 
     def tie(self, loss: Tensor) -> Tensor:
         """The loss, tied to the last link, whose value is zero."""
-        return loss + self.last.to(loss)
+        return loss if self.last is None else loss + self.last.to(loss)
 
 
 _CHAIN = _Chain()
@@ -162,11 +164,11 @@ def in_step() -> Iterator[Callable[[Tensor], Tensor]]:
     none may be left out where a process has no rows and the loss does not depend on them: a chain of zeros leads from
     the loss through all norms in the reverse order of their calls.
     """
-    _CHAIN.open, _CHAIN.last = True, torch.zeros(())
+    _CHAIN.open, _CHAIN.last = True, None
     try:
         yield _CHAIN.tie
     finally:
-        _CHAIN.open, _CHAIN.last = False, torch.zeros(())
+        _CHAIN.open, _CHAIN.last = False, None
 
 
 class _NormalisedTogether(torch.autograd.Function):
