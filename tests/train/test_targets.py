@@ -48,7 +48,7 @@ def card_of(folder, *files, **sections):
 def no_pictures():
     """Leave the plots of preparations out: they take longer than all the rest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "draw", lambda *arguments: [])
+        patch.setattr("pfnano_tag.prepare.pictures.draw", lambda *arguments: [])
         yield
 
 
