@@ -240,9 +240,8 @@ class Multitask(nn.Module):
             (P,), and under `NAME/pairs` int64 (2, P), the rows i < j of their constituents.
         """
         wanted = [name for name in self.tasks if not of_jets or isinstance(self.heads[name], JetHead)]
-        found: dict[str, Tensor] = self(
-            jet_BF, x, mask, vectors, wanted
-        )  # a call, so that a compiled network is used
+        # A call of the module, and not of a method, is what torch.compile and hooks see.
+        found: dict[str, Tensor] = self(jet_BF, x, mask, vectors, wanted)
         return found
 
     def entries(

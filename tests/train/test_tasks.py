@@ -7,18 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import uproot
 from sklearn.metrics import roc_auc_score
 from synthetic import CLASSES, TASKS, features, labelled_jets, specification, with_targets
 
 from pfnano_tag.card.attacks import Attack
+from pfnano_tag.card.card import Card
 from pfnano_tag.card.training import Training
 from pfnano_tag.evaluate.metrics import kind_of, lower_is_better, metric_names
 from pfnano_tag.evaluate.tasks import TaskScores, task_metric_names
+from pfnano_tag.infer import stage as infer
 from pfnano_tag.infer.bookkeeping import find_checkpoint, load_checkpoint
 from pfnano_tag.models.batch import call_all, collate
 from pfnano_tag.models.batch_tasks import entries_of
 from pfnano_tag.models.registry import build
 from pfnano_tag.nano.targets import ORIGINS
+from pfnano_tag.prepare import pictures
+from pfnano_tag.prepare import stage as prepare
+from pfnano_tag.train import stage
 from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.objective import Objective, make_loss
@@ -206,3 +212,32 @@ def test_metrics_without_labels_are_not_known():
 def test_kinds_of_metrics(metric, kind, lower):
     assert kind_of(metric) == kind
     assert lower_is_better(metric) is lower
+
+
+def card_on(folder, file):
+    return Card.model_validate(
+        {
+            "study": {"name": "tasks", "folder": folder},
+            "datasets": [{"name": "mc", "files": [str(file)], "kind": "mc", "roles": ["train"]}],
+            "models": {"gn2": {"architecture": "multitask", "arguments": SMALL | {"tasks": TASKS}}},
+            "training": {"epochs": 3, "batch_size": 64, "learning_rate": 0.01, "best": "auc_vertexing"},
+        }
+    )
+
+
+def test_from_files_to_regressions_in_a_friend_tree(tmp_path, generated_layouts, monkeypatch):
+    monkeypatch.setattr(pictures, "draw", lambda *arguments: [])  # plots of preparations, which take the most time
+    file = generated_layouts("btvnano")
+    card = card_on(tmp_path / "study", file)
+    prepare.run(card)
+    stage.run(card)
+    lines = [json.loads(line) for line in (tmp_path / "study/models/gn2/metrics.jsonl").read_text().splitlines()]
+    assert all(math.isfinite(line[f"validation_{name}_loss"]) for line in lines for name in ("flavour", *TASKS))
+    assert max(line["validation_origin_accuracy"] for line in lines) > 0.3
+    assert lines[-1]["auc_vertexing"] > 0.5
+    best = json.loads((tmp_path / "study/models/gn2/best.json").read_text())
+    assert best["value"] == max(line["auc_vertexing"] for line in lines)
+    infer.run(card, str(file), ["gn2"], tmp_path / "friends.root")
+    with uproot.open(tmp_path / "friends.root") as friends:
+        ratio = friends["Friends"]["Jet_gn2_response"].array(library="np")
+    assert np.isfinite(np.concatenate(ratio)).all()
