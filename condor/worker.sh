@@ -16,9 +16,9 @@ job="${2:-$PWD}"
 output="${3:-$PWD/analysis}"
 mkdir -p "$output"
 
-python="" environment="" threads=1
+python="" environment="" threads=1 models=""
 # shellcheck disable=SC1091
-source "$job/settings.sh" # python, environment, threads
+source "$job/settings.sh" # python, environment, threads, models (empty: all of the card)
 
 export OMP_NUM_THREADS="$threads" MKL_NUM_THREADS="$threads" OPENBLAS_NUM_THREADS="$threads"
 export PYTHONNOUSERSITE=1 HOME="${HOME:-$PWD}"
@@ -49,10 +49,15 @@ if [ "$job" = "$PWD" ] && [ -d inputs ]; then
   cp -R inputs/. . # files that the card names by a relative path
 fi
 
+chosen=()
+for model in $models; do
+  chosen+=(--model "$model")
+done
+
 echo "item $index on $(uname -n): $file"
 # A batch system's SIGTERM reaches this shell only: it is passed on, and what was done by then is saved (exit code 75).
 "$python" -m pfnano_tag.analyze "$job/card.yaml" --set "study.folder='${study//\'/\'\'}'" \
-  --dataset "$dataset" --file "$file" --output "$output/$dataset/$name" &
+  --dataset "$dataset" --file "$file" --output "$output/$dataset/$name" ${chosen[@]+"${chosen[@]}"} &
 process=$!
 trap 'kill -TERM "$process" 2>/dev/null || true' TERM
 while kill -0 "$process" 2>/dev/null; do # a signal ends a wait, not the process

@@ -42,7 +42,9 @@ def inspect_file(path: str, jets: Jets | None = None) -> dict[str, Any]:
         JSON-ready: `path`, `trees` (entries by name), `container`, `compression`, `layout` (see `nano.layouts`;
         `unknown`: no jets), `jet_type`, `kind`, `events`, `jets`, `flavours` (jets by class; empty for data),
         `features` (identifier: `read`, `derived` or `missing`), `defaults` (identifier: share of placeholders among
-        the jets or constituents that have the feature, null where there are none), `sums_of_weights`,
+        the jets or constituents that have the feature, null where there are none), `targets` (truth that further
+        heads of a network learn from: the branches that the file lacks for it, none where it can be had; empty for
+        data), `sums_of_weights`,
         `stored_taggers`, `reading` (collection: branches that features need, their uncompressed bytes, CPU seconds).
 
     Raises
@@ -55,6 +57,7 @@ def inspect_file(path: str, jets: Jets | None = None) -> dict[str, Any]:
     from pfnano_tag.nano.reader import PFNanoFile
     from pfnano_tag.nano.schema import FEATURES, JET_VECTOR
     from pfnano_tag.nano.taggers import stored_branches
+    from pfnano_tag.nano.targets import TARGETS, lacking
 
     with PFNanoFile(path, jets) as file:
         has_jets = {"Jet_pt", "nJet"} <= file.branches
@@ -72,6 +75,7 @@ def inspect_file(path: str, jets: Jets | None = None) -> dict[str, Any]:
             "events": file.num_entries,
             **counts,
             "features": features,
+            "targets": {name: lacking(name, file.branches) for name in TARGETS} if file.kind == "mc" else {},
             "sums_of_weights": _sums(file),
             "stored_taggers": stored_branches(file.branches),
         }
@@ -212,6 +216,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     taggers = [f"{tagger} ({', '.join(scores)})" for tagger, scores in found["stored_taggers"].items()]
     lines.append(f"  taggers      {', '.join(taggers) or 'none stored'}")
     lines += _feature_lines(found["features"], found["defaults"])
+    lines += [f"  truth    {_how(absent):<8} {name}" for name, absent in found["targets"].items()]
     lines += [f"  reading      {name}: {_speed(one)}" for name, one in found["reading"].items()]
     return "\n".join(lines)
 
@@ -233,6 +238,10 @@ def _feature_lines(features: Mapping[str, str], defaults: Mapping[str, float | N
                 shown = ", ".join(name.split("/")[1] + _share(defaults.get(name)) for name in names)
                 lines.append(f"  {group:<8} {status:<8} {shown}")
     return lines
+
+
+def _how(absent: list[str]) -> str:
+    return "missing" if absent else "derived"
 
 
 def _share(share: float | None) -> str:

@@ -3,12 +3,17 @@
 #
 #   sbatch --cpus-per-task=4 --mem=8G --time=8:00:00 slurm/train.sh CARD MODEL [-s KEY=VALUE]...
 #
+# A scan, or all models of a card, as an array of one task per model:
+#
+#   bash scripts/train.sh CARD --list >models.txt
+#   sbatch --array=1-$(wc -l <models.txt) [...] slurm/train.sh CARD models.txt [-s KEY=VALUE]...
+#
 # Several processes, one per GPU or core and on several machines if asked for, train the network together:
 #
 #   sbatch --ntasks=4 --gpus-per-task=1 --cpus-per-task=4 --mem-per-cpu=4G --time=8:00:00 slurm/train.sh CARD MODEL
 #
 # Two minutes before the time limit the training ends after its current batch, and the job queues again; it goes on
-# behind the last finished epoch, with the result of a training that was never stopped.
+# behind that batch, with the result of a training that was never stopped.
 #SBATCH --job-name=pfnano_train
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
@@ -21,6 +26,14 @@ card="$1"
 model="$2"
 shift 2
 cd "${SLURM_SUBMIT_DIR:-$PWD}"
+if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then # the name of the task's model is a line of a file
+  names="$model"
+  model="$(sed -n "${SLURM_ARRAY_TASK_ID}p" "$names")"
+  if [ -z "$model" ]; then
+    echo "error: $names: line $SLURM_ARRAY_TASK_ID names no model; the array goes from 1 to the number of lines" >&2
+    exit 2
+  fi
+fi
 # shellcheck source=scripts/activate.sh
 source "${PFNANO_TAG_ROOT:-$PWD}/scripts/activate.sh"
 threads="${SLURM_CPUS_PER_TASK:-1}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -99,3 +101,26 @@ def labelled_jets(count: int, seed: int = 0, separation: float = 1.0) -> Labelle
     flat.jet_JF[:, 1] += centre * (label % 2)
     weight = 0.5 + torch.rand(count, generator=generator)
     return LabelledInputs(flat, label, weight)
+
+
+def with_targets(jets: LabelledInputs, seed: int = 0) -> LabelledInputs:
+    """The same jets with truth targets that their features tell something of; some are not known."""
+    generator = torch.Generator().manual_seed(seed + 2000)
+    charged = jets.inputs.groups["charged"]
+    rows = len(charged.x_NF)
+    origin = (charged.x_NF[:, 0] * 1.5 + 3).long().clamp(0, 5)
+    vertex = torch.where(charged.x_NF[:, 1] > 0, 0, 1 + torch.arange(rows))  # one common vertex, the others alone
+    ratio = 1 + 0.2 * jets.inputs.jet_JF[:, 0] + 0.05 * torch.randn(len(jets), generator=generator)
+    origin[torch.rand(rows, generator=generator) < 0.1] = -1
+    vertex[torch.rand(rows, generator=generator) < 0.1] = -1
+    ratio[torch.rand(len(jets), generator=generator) < 0.1] = torch.nan
+    return replace(jets, targets={"charged/origin": origin, "charged/vertex": vertex, "jet/pt_ratio": ratio})
+
+
+TASKS = {
+    "origin": {"kind": "constituents", "target": "charged/origin", "hidden": [8], "weight": 0.5},
+    "vertexing": {"kind": "edges", "target": "charged/vertex", "hidden": [8, 4], "weight": 1.5},
+    "response": {"kind": "regression", "target": "jet/pt_ratio", "hidden": [8]},
+    "b_response": {"kind": "gaussian", "target": "jet/pt_ratio", "hidden": [], "flavours": ["b", "lepb"]},
+}
+"""One of each kind."""

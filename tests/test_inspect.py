@@ -35,6 +35,8 @@ def test_real_simulation_with_candidates(shared_data, real):
     assert found["sums_of_weights"] == {"count": 10, "sumw": 10.0, "sumw2": 10.0}
     assert found["stored_taggers"]["DeepJet"]["BvsAll"] == "Jet_btagDeepFlavB"
     assert found["features"].keys() == FEATURES.keys()
+    assert found["targets"]["jet/pt_ratio"] == []
+    assert found["targets"]["charged/origin"] == ["GenCands_genPartMotherIdx"]
     assert found["features"]["neutral/HadFrac"] == "missing"
     assert [name for name, status in found["features"].items() if status == "missing"] == ["neutral/HadFrac"]
     assert found["features"]["charged/trackSip3dSig"] == "read"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pfnano_tag.card.attacks import Attack
 from pfnano_tag.card.base import Section
@@ -15,6 +16,7 @@ from pfnano_tag.card.consistency import contradictions, training_with
 from pfnano_tag.card.datasets import Dataset, Role
 from pfnano_tag.card.dependence import without_effect
 from pfnano_tag.card.evaluation import Evaluation
+from pfnano_tag.card.expansion import as_written, expanded, sharing
 from pfnano_tag.card.generate import Generate
 from pfnano_tag.card.hashing import content_hash
 from pfnano_tag.card.histograms import Histograms
@@ -71,7 +73,7 @@ class Card(Section):
     """How features are brought to a common scale."""
 
     models: dict[str, Model] = Field(default_factory=dict)
-    """Networks of the study by name: architecture, its arguments, training overrides."""
+    """Networks of the study by name: architecture, its arguments, training overrides; a scan stands for several."""
 
     training: Training = Training()
     """Optimiser, schedule, loss and stopping of all networks, where a model says nothing else."""
@@ -113,6 +115,12 @@ class Card(Section):
                 raise ValueError(f"{name!r} is a reserved name")
         return named
 
+    @field_validator("models")
+    @classmethod
+    def _scans(cls, models: dict[str, Model], info: ValidationInfo) -> dict[str, Model]:
+        """Replace scans by their trainings: from here on all models are alike."""
+        return expanded(models, info.data["study"].seed if "study" in info.data else 1)
+
     @model_validator(mode="after")
     def _consistent(self) -> Card:
         sections = {name: getattr(self, name) for name in type(self).model_fields}
@@ -122,9 +130,9 @@ class Card(Section):
                 name: (self.training_of(name), model.training, model.architecture)
                 for name, model in self.models.items()
             }
-            problems = without_effect(self.training, trainings)
+            problems = without_effect(self.training, trainings, lambda name, key: sharing(self.models, name, key))
         if problems:
-            raise Inconsistent(problems)
+            raise Inconsistent(as_written(problems, self.models))
         return self
 
     def training_of(self, model: str) -> Training:
@@ -146,9 +154,37 @@ class Card(Section):
             When the card has no such model.
         """
         if model not in self.models:
-            known = ", ".join(self.models) or "none"
-            raise CardError(f"the card has no model {model!r} (section models has: {known})")
+            points = self.models_named([model])
+            scan = f"{model!r} is a scan, name one of its trainings" if points != [model] else ""
+            known = ", ".join(points if scan else self.models) or "none"
+            raise CardError(f"{scan or f'the card has no model {model!r}'} (section models has: {known})")
         return training_with(self.training, self.models[model].training)
+
+    def models_named(self, names: Sequence[str] | None) -> list[str]:
+        """Return models by name: all for None; a scan's name, also before `:EPOCH`, stands for all its trainings."""
+        asked: list[str] = []
+        for name in self.models if names is None else names:
+            scan, colon, epoch = name.partition(":")
+            points = [
+                point for point, one in self.models.items() if one.scanned is not None and one.scanned.scan == scan
+            ]
+            asked += [f"{point}{colon}{epoch}" for point in points] if scan not in self.models and points else [name]
+        return list(dict.fromkeys(asked))
+
+    def chosen_models(self, names: Sequence[str] | None = None) -> list[str]:
+        """Return the models to train: those named (a scan stands for all its trainings), or all.
+
+        Raises
+        ------
+        CardError
+            When the card has no such model, or none at all.
+        """
+        chosen = self.models_named(names or None)
+        if not chosen:
+            raise CardError("section models is empty: name a model to train")
+        for name in chosen:
+            self.training_of(name)
+        return chosen
 
     def datasets_for(self, role: Role) -> tuple[Dataset, ...]:
         """Return the datasets that have a role (`train` or `analyze`), in the card's order."""

@@ -94,7 +94,7 @@ def add_models(options: argparse._ActionsContainer) -> None:
         "--model",
         action="append",
         metavar="NAME[:EPOCH]",
-        help="network, at `best` (default), `last` or an epoch; repeat for more [default: all of the card]",
+        help="network or scan, at `best` (default), `last` or an epoch; repeat for more [default: all of the card]",
     )
 
 

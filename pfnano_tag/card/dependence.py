@@ -50,7 +50,11 @@ CONDITIONS = (
 )
 
 
-def without_effect(base: Training, models: Mapping[str, tuple[Training, Mapping[str, Any], str]]) -> list[str]:
+def without_effect(
+    base: Training,
+    models: Mapping[str, tuple[Training, Mapping[str, Any], str]],
+    sharing: Callable[[str, str], list[str]] = lambda name, _: [name],
+) -> list[str]:
     """Return the keys that differ from their default and that nothing uses, one line per problem.
 
     A key of the card's section counts as used when one network takes it from there and uses it:
@@ -62,6 +66,9 @@ def without_effect(base: Training, models: Mapping[str, tuple[Training, Mapping[
         Section `training` of the card.
     models : mapping
         Per network the resolved section, which keys are the network's own, and the architecture.
+    sharing : callable
+        Gives the networks that have a key (second) of a network (first) from the same place of the card: the
+        trainings of a scan share what is not scanned.
     """
     problems = []
     for key, condition in _chosen(base):
@@ -70,12 +77,12 @@ def without_effect(base: Training, models: Mapping[str, tuple[Training, Mapping[
             takers = [(base, kind) for kind in get_args(Architecture)]
         if takers and not any(condition.holds(settings, kind) for settings, kind in takers):
             problems.append(_line("training", base, key, condition))
-    for name, (settings, own, architecture) in models.items():
+    for name, (settings, own, _) in models.items():
         where = f"models.{name}.training"
         problems += [
             _line(where, settings, key, condition)
             for key, condition in _chosen(settings)
-            if key in own and not condition.holds(settings, architecture)
+            if key in own and not any(condition.holds(*models[other][::2]) for other in sharing(name, key))
         ]
     late = {f"models.{name}.training": settings for name, (settings, _, _) in models.items()} or {"training": base}
     problems += [

@@ -126,6 +126,7 @@ def _place_of(location: Sequence[Any], model: type[Section], content: Any) -> _P
         if len(members) > 1:
             tagged = [section for section in sections_in(annotation) if _has_tag(section, part)]
             if not tagged:  # the label of one member of a union of plain types: all share the key
+                around = sections_in(annotation) or around
                 break
             annotation, around = tagged[0], tagged
             continue

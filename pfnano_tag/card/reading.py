@@ -113,6 +113,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
         value = parse_yaml(text)
     except CardError as error:
         raise CardError(f"override {override!r}: {error}") from error
+    parts = _joined(content, parts)
     node: Any = content
     for depth in range(1, len(parts)):
         node = _step(node, parts[:depth], key)
@@ -123,6 +124,17 @@ def _apply(content: dict[str, Any], override: str) -> None:
         node[last] = value
     else:
         raise CardError(f"override {override!r}: {'.'.join(parts[:-1])} is a value, not a section")
+
+
+def _joined(node: Any, parts: list[str]) -> list[str]:
+    """Join parts that are one key of the card, as the keys of a scan, which are dotted themselves."""
+    joined = []
+    while parts:
+        known = node if isinstance(node, dict) else {}
+        width = next((n for n in range(len(parts), 1, -1) if ".".join(parts[:n]) in known), 1)
+        joined.append(".".join(parts[:width]))
+        node, parts = known.get(joined[-1]), parts[width:]
+    return joined
 
 
 def _step(node: Any, parts: list[str], key: str) -> Any:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pfnano_tag.card.base import Section
+from pfnano_tag.card.resampling import Resampling
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -31,9 +32,9 @@ class Training(Section):
     """Jets per batch."""
 
     constituents_at_once: Annotated[int, Field(ge=1)] | None = 2048
-    """Constituents that pass a network of sequences (particle_transformer) forward and backward at once: a batch with
-    more is split by jets, and the gradients add up to that of the whole batch's sum(w l)/sum(w). Bounds the memory,
-    whatever the jets' lengths; batch norm sees the parts. null: never split."""
+    """Constituents that pass a network of sequences (particle_transformer, multitask) forward and backward at once: a
+    batch with more is split by jets, and the gradients add up to that of the whole batch's sum(w l)/sum(w). Bounds
+    the memory, whatever the jets' lengths; batch norm sees the parts. null: never split."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the layers in a training: bfloat16 where torch's autocast holds it to be safe (matrix products,
@@ -46,17 +47,21 @@ class Training(Section):
     buffer: Annotated[int, Field(ge=1)] = 200_000
     """Jets that are shuffled at a time; where all jets fit, each epoch is one permutation. At least two batches."""
 
-    optimizer: Literal["adamw", "adam", "radam"] = "adamw"
-    """Optimiser of torch; Ranger is radam with `lookahead: {}`."""
+    resampling: Resampling | None = None
+    """Draw the jets of an epoch by weight, in place of weights in the loss; null: every jet once, with its weight."""
+
+    optimizer: Literal["adamw", "adam", "radam", "muon"] = "adamw"
+    """Optimiser of torch; Ranger is radam with `lookahead: {}`; muon moves the matrices (slow steps on
+    a CPU), and adamw the rest."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Highest learning rate."""
 
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Decoupled weight decay (adamw), L2 penalty (adam, radam)."""
+    """Decoupled weight decay (adamw, muon), L2 penalty (adam, radam)."""
 
     betas: tuple[Decay, Decay] = (0.9, 0.999)
-    """Decay of the optimiser's running means of the gradient and of its square, per batch."""
+    """Decay of the optimiser's running means of the gradient and of its square, per batch; muon has the first."""
 
     lookahead: Lookahead | None = None
     """Slow weights around the optimiser; null: none."""
@@ -88,7 +93,8 @@ class Training(Section):
     """Validation loss with the weights of the training; false: each jet counts once."""
 
     best: str = "validation_loss"
-    """Metric that chooses the best epoch: a loss (lowest), or `validation_accuracy`, `auc_BvsL` ... (highest)."""
+    """Metric that chooses the best epoch: a loss or a resolution (lowest), or `validation_accuracy`, `auc_BvsL` ...
+    (highest). A name that does not exist is answered with all that do."""
 
     patience: Annotated[int, Field(ge=1)] | None = None
     """Stop after so many epochs without a better value of the metric `best`; null: never."""

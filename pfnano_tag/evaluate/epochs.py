@@ -1,8 +1,8 @@
 """Pictures of the trainings: every metric against the epoch, a page for each kind of metric.
 
-`training_loss`, `training_accuracy`, `training_auc`, `training_efficiency`, `training_learning_rate`: all networks
-overlaid, the best epoch of each marked. Everything is as the training wrote it, from the validation split (but the
-training loss).
+`training_loss`, `training_accuracy`, `training_auc`, `training_efficiency`, `training_learning_rate`, and with
+networks of several tasks `training_resolution` and `training_pair`: all networks overlaid, the best epoch of each
+marked. Everything is as the training wrote it, from the validation split (but the training loss).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pfnano_tag.plotting.curves import Curve
 from pfnano_tag.plotting.epochs import EpochPanel, epoch_page
 from pfnano_tag.plotting.style import save
 
-COLUMNS = {"loss": 2, "efficiency": 3, "auc": 3}
+COLUMNS = {"loss": 2, "accuracy": 3, "efficiency": 3, "auc": 3, "resolution": 2, "pair": 2}
 
 
 def draw_courses(folder: Path, text: str, courses: Mapping[str, Course]) -> None:
@@ -47,7 +47,7 @@ def draw_courses(folder: Path, text: str, courses: Mapping[str, Course]) -> None
     for kind in KINDS:
         panels = [_panel(metric, known, labels) for metric in names if kind_of(metric) == kind]
         if panels:
-            right = "validation split" if kind in ("accuracy", "auc", "efficiency") else ""
+            right = "" if kind in ("loss", "learning_rate") else "validation split"
             page = epoch_page(panels, COLUMNS.get(kind, 1), text, right, mark)
             save(page, folder / f"training_{kind}.png")
 

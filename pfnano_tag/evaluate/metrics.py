@@ -1,7 +1,8 @@
 """The metrics of an epoch: their names, what kind they are, and which of two values is the better one.
 
 Names, as in `metrics.jsonl`: `training_loss`, `validation_loss`, `validation_accuracy`, `auc_BvsL`,
-`efficiency_BvsL_0.01` (signal efficiency at 1 % mistag rate), `learning_rate`.
+`efficiency_BvsL_0.01` (signal efficiency at 1 % mistag rate), `learning_rate`; `evaluate.tasks` has those of tasks
+beside the flavour.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pfnano_tag.infer.discriminants import DISCRIMINANTS, places
 
 Metrics = dict[str, Any]
 
-KINDS = ("loss", "accuracy", "auc", "efficiency", "learning_rate")
+KINDS = ("loss", "accuracy", "auc", "efficiency", "resolution", "pair", "learning_rate")
 """Metrics of a kind belong on one page."""
 
 
@@ -106,13 +107,13 @@ def kind_of(metric: str) -> str | None:
     """Return the kind of a metric, one of `KINDS`; None of anything else (the epoch's number)."""
     if metric.endswith(("_loss", "_accuracy")):
         return metric.rpartition("_")[2]
-    kinds = ("auc", "efficiency", "learning_rate")
+    kinds = ("auc", "efficiency", "resolution", "pair", "learning_rate")
     return next((kind for kind in kinds if metric == kind or metric.startswith(f"{kind}_")), None)
 
 
 def lower_is_better(metric: str) -> bool:
     """Whether the best value of a metric is its lowest."""
-    return metric.endswith("loss")
+    return metric.endswith("loss") or kind_of(metric) == "resolution"
 
 
 def is_known(value: object) -> bool:

@@ -73,7 +73,7 @@ def load_taggers(card: Card, models: Sequence[str] | None, classes: Sequence[str
     card : Card
         Names the study's folder and its models.
     models : sequence of str or None
-        `name`, `name:epoch`, `name:best` or a path; None: all models of the card at their best epoch.
+        `name` of a model or a scan, `name:epoch`, `name:best`, or a path; None: all of the card at their best epoch.
     classes : sequence of str
         Classes of the study, which the networks must have.
 
@@ -89,7 +89,7 @@ def load_taggers(card: Card, models: Sequence[str] | None, classes: Sequence[str
         were trained with different thresholds on candidates.
     """
     taggers: dict[str, Tagger] = {}
-    for asked in card.models if models is None else models:
+    for asked in card.models_named(models):
         path = find_checkpoint(card, asked)
         tagger = load_checkpoint(path)
         if tuple(tagger.classes) != tuple(classes):

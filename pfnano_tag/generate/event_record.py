@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pfnano_tag.generate.ragged import Array, Table, concatenate
 from pfnano_tag.nano.columns import offsets_of
+from pfnano_tag.nano.hadrons import LONG_LIVED, has_quark, is_hadron
 
 _INTEGERS = ("id", "status", "mother1", "daughter1", "daughter2")
 
@@ -69,24 +70,6 @@ def select_events(record: Table, keep: Array) -> Table:
     return Table(columns, offsets_of(record.counts[keep]))
 
 
-def _digits(pdg: Array) -> tuple[Array, Array, Array, Array]:
-    a = np.abs(pdg)
-    return a, (a // 10) % 10, (a // 100) % 10, (a // 1000) % 10
-
-
-def is_hadron(pdg: Array) -> NDArray[np.bool_]:
-    """Mesons and baryons; diquarks (tens digit 0), partons, leptons and generator codes are not."""
-    a, tens, hundreds, _ = _digits(pdg)
-    return np.asarray((a > 100) & (a < 1_000_000) & (tens != 0) & (hundreds != 0))
-
-
-def has_quark(pdg: Array, quark: int) -> NDArray[np.bool_]:
-    """Hadrons whose heaviest quark digit is `quark` (4 or 5), as CMSSW's `hasBottom` and `hasCharm`."""
-    _, _, hundreds, thousands = _digits(pdg)
-    heavy = is_hadron(pdg) & ((hundreds == quark) | (thousands == quark))
-    return np.asarray(heavy & ~has_quark(pdg, 5)) if quark == 4 else np.asarray(heavy)
-
-
 def decay_mothers(record: Table) -> NDArray[np.int64]:
     """Row of the decayed particle (status 91 to 99) each row comes from, -1 for others."""
     status = np.abs(record["status"])
@@ -139,7 +122,7 @@ def stable_particles(record: Table) -> Table:
     """Final particles with |eta| < 5.2, neutrinos included.
 
     Columns: id, pt, eta, phi, e, vx, vy, vz, `prompt` (no hadron ancestor; through a tau is prompt),
-    `from_b`, `from_c`, `from_tau` (ancestors by decay), `row` (flat row in the record).
+    `from_b`, `from_c`, `from_tau`, `from_strange` (ancestors by decay), `row` (flat row in the record).
     """
     rows = np.flatnonzero(record["status"] > 0)
     pt, eta, phi = kinematics(*(record[k][rows] for k in ("px", "py", "pz")))
@@ -152,6 +135,7 @@ def stable_particles(record: Table) -> Table:
     columns["from_b"] = has_ancestor(rows, mother, has_quark(pdg, 5))
     columns["from_c"] = has_ancestor(rows, mother, has_quark(pdg, 4))
     columns["from_tau"] = has_ancestor(rows, mother, np.abs(pdg) == 15)
+    columns["from_strange"] = has_ancestor(rows, mother, np.isin(np.abs(pdg), LONG_LIVED))
     columns["prompt"] = ~has_ancestor(rows, mother, is_hadron(pdg)) & ~is_hadron(columns["id"])
     event = record.event[rows]
     return Table(columns, offsets_of(np.bincount(event, minlength=record.num_events)))

@@ -48,9 +48,11 @@ def fat_jet_tables(
     }
 
 
-def add_fat_truth(tables: dict[str, Table], particles: Table, ghosts: Table, jets: Jets) -> None:
-    """Add `GenJetAK8` and the flavours of `FatJet`, in place."""
-    gen_jets = truth.gen_jets(particles, ghosts, GEN_MIN_PT, FAT_RADIUS)
+def add_fat_truth(
+    tables: dict[str, Table], particles: Table, ghosts: Table, jets: Jets
+) -> tuple[Table, Array, float]:
+    """Add `GenJetAK8` and the flavours of `FatJet`, in place; return what `gen_candidates` takes for AK8 jets."""
+    gen_jets, of_particle = truth.gen_jets(particles, ghosts, GEN_MIN_PT, FAT_RADIUS)
     b, c = flavour.heavy_hadrons(ghosts, jets.ghost_jet, len(jets.table))
     tables["FatJet"] = tables["FatJet"].with_columns(
         nBHadrons=b,
@@ -59,3 +61,4 @@ def add_fat_truth(tables: dict[str, Table], particles: Table, ghosts: Table, jet
         genJetAK8Idx=match(jets.table, gen_jets, FAT_RADIUS),
     )
     tables["GenJetAK8"] = gen_jets
+    return gen_jets, of_particle, truth.FAT_CONSTITUENTS_PT

@@ -49,7 +49,7 @@ def _secondaries(parents: Table, point: dict[str, Array], fractions: Array, angl
     columns["eta"] = columns["eta"] + angle[:, 0]
     columns["phi"] = wrapped(columns["phi"] + angle[:, 1])
     columns["prompt"] = np.zeros(len(parent), np.bool_)
-    columns["row"] = np.full(len(parent), -1)
+    columns["row"] = columns["number"] = np.full(len(parent), -1)
     return table_of(parents.event[parent], parents.num_events, **columns)
 
 

@@ -42,7 +42,7 @@ def charged_pileup(pool: Pool, interactions: Array, length: float, rng: np.rando
     near = rng.poisson(interactions * share)
     tables = []
     for count, width, keep in ((near, None, 1.0), (np.minimum(interactions, 2), np.sqrt(2) * length, UNASSOCIATED)):
-        particles, _, source = draw(pool, count, rng, power=0.0)
+        particles, _, _, source = draw(pool, count, rng, power=0.0)
         charged = np.isin(np.abs(particles["id"]), (211, 321, 2212, 11, 13)) & (np.abs(particles["eta"]) < 2.5)
         charged &= rng.random(len(particles)) < keep
         n = int(count.sum())
@@ -69,7 +69,7 @@ def candidates_of(clusters: Table, like: Table) -> Table:
     """Neutral clusters with all the columns of a candidate table (track defaults; source 2)."""
     n = len(clusters)
     columns = {k: np.zeros(n, v.dtype) for k, v in like.columns.items()} | clusters.columns
-    for name in ("d0", "dz", "d0Err", "dzErr", "trkChi2", "vtxChi2", "lostInnerHits", "row"):
+    for name in ("d0", "dz", "d0Err", "dzErr", "trkChi2", "vtxChi2", "lostInnerHits", "row", "number"):
         columns[name] = np.full(n, -1, like[name].dtype)
     columns["source"] = np.full(n, 2, like["source"].dtype)
     return Table({k: columns[k].astype(like[k].dtype) for k in like.columns}, clusters.offsets)

@@ -2,7 +2,8 @@
 
 Types of cms-sw/cmssw, PhysicsTools/NanoAOD: python/jetsAK4_Puppi_cff, jetMC_cff, jetsAK8_cff, muons_cff,
 electrons_cff, met_cff, vertices_cff, genparticles_cff; what the customisation adds: custom_btv_cff, btvMC_cff and
-plugins/JetConstituentTableProducer.cc, BTVMCFlavourTableProducer.cc; TableOutputBranches.cc: counters are signed.
+plugins/JetConstituentTableProducer.cc, BTVMCFlavourTableProducer.cc, GenCandMotherTableProducer.cc;
+TableOutputBranches.cc: counters are signed.
 Other than in the Run 2 legacy files: integers of 8 and 16 bits, `Rho_fixedGridRhoFastjetAll`, `PuppiMET` and `PFMET`,
 `Electron_superclusterEta`, the jet-based `Jet_DeepCSV_*` alone, `Jet_FlavSplit`; no `Jet_jetId`, `Jet_puId` and no
 prefiring weights. The jets are those of the other layouts (the detector has no PUPPI jets); what the detector can't
@@ -57,6 +58,11 @@ ELECTRON = {k: v for k, v in branches.ELECTRON.items() if k != "deltaEtaSC" and 
 ELECTRON |= {"jetIdx": INT16, "cutBased": U, "superclusterEta": F, "mvaIso_WP80": B, "mvaIso_WP90": B}
 LEPTON_TRUTH = {"genPartIdx": INT16, "genPartFlav": U}
 GEN_PART = branches.GEN_PART | {"genPartIdxMother": INT16, "statusFlags": "uint16"}
+GEN_PART |= dict.fromkeys(("vx", "vy", "vz"), F)
+GEN_CANDS = dict.fromkeys(("pt", "eta", "phi", "mass"), F) | dict.fromkeys(
+    ("charge", "pdgId", "genPartMotherIdx"), INT
+)
+GEN_JET_CANDS = dict.fromkeys(("jetIdx", "genCandsIdx"), INT)
 GEN_JET = branches.GEN_JET | {"partonFlavour": INT16}
 FAT_JET = dict.fromkeys(("pt", "eta", "phi", "mass", "rawFactor", *_FRACTIONS), F)
 FAT_JET |= {"nConstituents": U, "chMultiplicity": INT16, "neMultiplicity": INT16}
@@ -77,10 +83,12 @@ TRUTH_COLLECTIONS = {
     "Electron": LEPTON_TRUTH,
     "GenPart": GEN_PART,
     "GenJet": GEN_JET,
+    "GenCands": GEN_CANDS,
+    "GenJetCands": GEN_JET_CANDS,
 }
 FAT_COLLECTIONS = {"FatJet": FAT_JET, "FatJetPFCands": JET_PF_CANDS, "FatJetSVs": branches.JET_SVS}
 FAT_TRUTH = dict.fromkeys(("hadronFlavour", "nBHadrons", "nCHadrons"), U) | {"genJetAK8Idx": INT16}
-FAT_TRUTH_COLLECTIONS = {"FatJet": FAT_TRUTH, "GenJetAK8": GEN_JET}
+FAT_TRUTH_COLLECTIONS = {"FatJet": FAT_TRUTH, "GenJetAK8": GEN_JET, "GenFatJetCands": GEN_JET_CANDS}
 _LINKS = {"JetPFCands": "Jet", "FatJetPFCands": "FatJet"}
 
 

@@ -27,21 +27,29 @@ DATA_RUNS = (297047, 299329, 302030, 304911)
 
 def _all_particles(
     record: Table, pool: Pool, overlay: bool, interactions: Array, response: Response, rng: np.random.Generator
-) -> tuple[Table, Table]:
-    """Stable particles of hard process (source 0), underlying event (1), pile-up (2); and the ghosts."""
+) -> tuple[Table, Table, truth.GenParticles]:
+    """Stable particles of hard process (source 0), underlying event (1), pile-up (2); the ghosts; and GenPart.
+
+    Of particles, `part` is the index in GenPart of the nearest ancestor there (-1: none; without meaning for
+    pile-up), `number` their row.
+    """
 
     def labelled(table: Table, source: int) -> Table:
         return table.with_columns(source=np.full(len(table), source, np.int64))
 
-    parts = [labelled(event_record.stable_particles(record), 0)]
+    stable, kept = event_record.stable_particles(record), truth.gen_particles(record)
+    parts = [labelled(stable.with_columns(part=kept.above[stable["row"]]), 0)]
     ghosts = [event_record.ghosts(record)]
     if overlay:
-        extra, heavy, _ = draw(pool, np.ones(record.num_events, np.int64), rng, POWER)
-        parts.append(labelled(extra, 1))
+        extra, heavy, hadrons, _ = draw(pool, np.ones(record.num_events, np.int64), rng, POWER)
+        shifted = np.where(extra["part"] >= 0, extra["part"] + kept.table.counts[extra.event], -1)
+        parts.append(labelled(extra.with_columns(part=shifted), 1))
         ghosts.append(heavy)
+        kept = replace(kept, table=truth.joined_particles(kept.table, hadrons))
     length = response.beam_spot[3]
     parts.append(labelled(pileup.charged_pileup(pool, interactions, length, rng), 2))
-    return merge(parts), merge(ghosts)
+    particles = merge(parts)
+    return particles.with_columns(number=np.arange(len(particles))), merge(ghosts), kept
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class Seen:
 
     particles: Table
     ghosts: Table
+    generated: truth.GenParticles
     candidates: Table
     vertex: PrimaryVertex
     interactions: Array
@@ -106,7 +115,7 @@ def see(record: Table, pool: Pool, overlay: bool, response: Response, rng: np.ra
     """Overlays, material, detector: everything up to the candidates."""
     events = record.num_events
     mean_pileup, interactions = pileup.interactions_of(response, events, rng)
-    particles, ghosts = _all_particles(record, pool, overlay, interactions, response, rng)
+    particles, ghosts, generated = _all_particles(record, pool, overlay, interactions, response, rng)
     after_material = interact(particles, response, rng)
     vertex = reconstruct_vertex(after_material, rng)
     candidates = detect(after_material, vertex, response, rng)
@@ -116,7 +125,8 @@ def see(record: Table, pool: Pool, overlay: bool, response: Response, rng: np.ra
     x, y, z, length = response.beam_spot
     true = np.stack([np.full(events, x), np.full(events, y), rng.normal(z, length, events)], axis=1)
     offset = pileup.offset_density(interactions.astype(np.float64))
-    return Seen(particles, ghosts, candidates, vertex, interactions, mean_pileup, offset, true + vertex.shift)
+    position = true + vertex.shift
+    return Seen(particles, ghosts, generated, candidates, vertex, interactions, mean_pileup, offset, position)
 
 
 def simulate(
@@ -156,12 +166,15 @@ def simulate(
     tables["Jet"] = jets.table.with_columns(**tags, **indices)
     tables["OtherPV"] = _other_vertices(seen.interactions, response, rng)
     scalars = _event_columns(seen, tables, rng)
+    in_jets = {}
     if choices.mode == "mc":
-        _add_truth(scalars, tables, record, weights, seen, jets)
+        in_jets["GenJetCands"] = _add_truth(scalars, tables, record, weights, seen, jets)
     if fat:
         tables |= fat_jets.fat_jet_tables(candidates, fat, index, found, sv_index, sigma, rng)
         if choices.mode == "mc":
-            fat_jets.add_fat_truth(tables, seen.particles, seen.ghosts, fat)
+            in_jets["GenFatJetCands"] = fat_jets.add_fat_truth(tables, seen.particles, seen.ghosts, fat)
+    if choices.mode == "mc":
+        tables |= truth.gen_candidates(seen.particles, in_jets)
     return Chunk(scalars, tables, record, seen, jets, found)
 
 
@@ -230,10 +243,10 @@ def _lepton_indices(jets: Table, muons: Table, electrons: Table) -> dict[str, Ar
 
 def _add_truth(
     scalars: dict[str, Array], tables: dict[str, Table], record: Table, weights: Array, seen: Seen, jets: Jets
-) -> None:
-    """Add generator-level columns and collections, in place."""
-    gen_part, local = truth.gen_particles(record)
-    gen_jet = truth.gen_jets(seen.particles, seen.ghosts)
+) -> tuple[Table, Array, float]:
+    """Add generator-level columns and collections, in place; return what `gen_candidates` takes for AK4 jets."""
+    local = seen.generated.local
+    gen_jet, of_particle = truth.gen_jets(seen.particles, seen.ghosts)
     b, c = flavour.heavy_hadrons(seen.ghosts, jets.ghost_jet, len(jets.table))
     hadron = flavour.hadron_flavour(b, c)
     tables["Jet"] = tables["Jet"].with_columns(
@@ -246,7 +259,7 @@ def _add_truth(
     for name in ("Muon", "Electron"):
         row = tables[name]["row"].astype(np.int64)
         tables[name] = tables[name].with_columns(genPartIdx=np.where(row >= 0, local[np.maximum(row, 0)], -1))
-    tables["GenPart"], tables["GenJet"] = gen_part, gen_jet
+    tables["GenPart"], tables["GenJet"] = _in_the_detector(seen), gen_jet
     met_pt, met_phi = truth.gen_met(seen.particles)
     one = np.ones(len(weights))
     # prefiring weights: forward jets in the ECAL transition make the trigger fire early
@@ -264,6 +277,13 @@ def _add_truth(
         L1PreFiringWeight_Up=one * 0.9904**count,
         L1PreFiringWeight_Dn=one * 0.9936**count,
     )
+    return gen_jet, of_particle, truth.CONSTITUENTS_PT
+
+
+def _in_the_detector(seen: Seen) -> Table:
+    """GenPart with production vertices in the detector's coordinates [cm]."""
+    table, shift = seen.generated.table, seen.position - seen.vertex.shift
+    return table.with_columns(**{k: table[k] + shift[table.event, i] for i, k in enumerate(("vx", "vy", "vz"))})
 
 
 def identity(

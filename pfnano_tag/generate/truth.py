@@ -1,12 +1,18 @@
-"""Generator-level collections: GenPart with remapped mothers, GenJet, GenMET.
+"""Generator-level collections: GenPart with remapped mothers, GenCands, GenJet, GenMET.
 
 GenPart keeps what the flavour definition of jets needs: every b and c hadron, the neutrinos and charged
-leptons from them, and of the hard process the outgoing partons, bosons, top quarks and leptons.  The mother
-is the nearest kept ancestor (-1: none); hadrons made in hadronisation have none.  Heavy hadrons of the
-overlaid underlying event are in the ghosts (hadron flavour, counts), not in GenPart.
+leptons from them, and of the hard process the outgoing partons, bosons, top quarks and leptons; of the overlaid
+underlying event the b and c hadrons.  The mother is the nearest kept ancestor (-1: none); hadrons made in
+hadronisation have none.
+
+GenCands holds the stable particles in generator jets, each with its nearest ancestor in GenPart.  CMS's generators
+leave long-lived strange hadrons to the detector simulation, so that GenCands has them, and not what they decay to;
+here they are decayed, and neither is in GenCands.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +21,16 @@ from pfnano_tag.generate.clustering import RADIUS, cluster
 from pfnano_tag.generate.event_record import (
     decay_mothers,
     has_ancestor,
-    has_quark,
-    is_hadron,
     kinematics,
     nearest_ancestor,
 )
 from pfnano_tag.generate.flavour import hadron_flavour, heavy_hadrons, parton_flavour
-from pfnano_tag.generate.ragged import Array, Table, sums, table_of
+from pfnano_tag.generate.ragged import Array, Table, merge, sums, table_of
+from pfnano_tag.nano.hadrons import has_quark, is_hadron
 
 GEN_JET_PT = 10.0
+#: constituents of generator jets above are stored (cms-sw/cmssw: PhysicsTools/NanoAOD/python/btvMC_cff.py)
+CONSTITUENTS_PT, FAT_CONSTITUENTS_PT = 20.0, 100.0
 
 
 def _kept(record: Table, mother: Array) -> NDArray[np.bool_]:
@@ -75,44 +82,123 @@ def status_flags(record: Table, rows: Array, mother: Array) -> NDArray[np.int64]
     return np.sum([value.astype(np.int64) << bit for bit, value in bits.items()], axis=0)
 
 
-def gen_particles(record: Table) -> tuple[Table, NDArray[np.int64]]:
-    """GenPart, and the local GenPart index of each record row (-1: not kept)."""
-    decay = decay_mothers(record)
-    keep = _kept(record, decay)
+@dataclass(frozen=True)
+class GenParticles:
+    """GenPart, and what of the record went there.
+
+    `table` is GenPart; `local` [record rows] is the index in GenPart of each row (-1: not kept); `above` [record
+    rows] that of its nearest kept ancestor (-1: none).
+    """
+
+    table: Table
+    local: NDArray[np.int64]
+    above: NDArray[np.int64]
+
+
+def gen_particles(record: Table, heavy_only: bool = False) -> GenParticles:
+    """GenPart of a record; of b and c hadrons alone where `heavy_only` is set."""
+    pdg, decay = record["id"], decay_mothers(record)
+    keep = has_quark(pdg, 5) | has_quark(pdg, 4) if heavy_only else _kept(record, decay)
     rows = np.flatnonzero(keep)
-    hadronised = is_hadron(record["id"]) & (decay < 0)
+    hadronised = is_hadron(pdg) & (decay < 0)
     mothers = np.where(hadronised, -1, record["mother1"])
-    ancestor = nearest_ancestor(rows, mothers, keep)
+    ancestor = nearest_ancestor(np.arange(len(record)), mothers, keep)
     event = record.event[rows]
     table = table_of(event, record.num_events)
     local = np.full(len(record), -1, np.int64)
     local[rows] = np.arange(len(rows)) - table.offsets[:-1][event]
+    above = np.where(ancestor >= 0, local[np.maximum(ancestor, 0)], -1)
     pt, eta, phi = kinematics(*(record[k][rows] for k in ("px", "py", "pz")))
     status = record["status"][rows]
-    decayed = (status < 0) & (is_hadron(record["id"][rows]) | (np.abs(record["id"][rows]) == 15))
+    decayed = (status < 0) & (is_hadron(pdg[rows]) | (np.abs(pdg[rows]) == 15))
     columns = {
         "pt": pt,
         "eta": eta,
         "phi": phi,
         "mass": record["m"][rows],
-        "pdgId": record["id"][rows],
+        "pdgId": pdg[rows],
         "status": np.where(status > 0, 1, np.where(decayed, 2, -status)),
         "statusFlags": status_flags(record, rows, decay),
-        "genPartIdxMother": np.where(ancestor >= 0, local[np.maximum(ancestor, 0)], -1),
+        "genPartIdxMother": above[rows],
+        **{k: record[k][rows] for k in ("vx", "vy", "vz")},
     }
-    return Table(columns, table.offsets), local
+    return GenParticles(Table(columns, table.offsets), local, above)
 
 
-def gen_jets(particles: Table, ghosts: Table, min_pt: float = GEN_JET_PT, radius: float = RADIUS) -> Table:
-    """Generator jets above `min_pt` [GeV] from stable particles but neutrinos, with their flavours."""
-    visible = particles.select(
-        ~np.isin(np.abs(particles["id"]), (12, 14, 16)) & (particles["source"] < 2) & (np.abs(particles["eta"]) < 5.0)
-    )
-    momentum = np.maximum(visible["e"] ** 2 - (visible["pt"] * np.cosh(visible["eta"])) ** 2, 0.0)
-    jets, _, of_ghost = cluster(visible.with_columns(mass=np.sqrt(momentum)), ghosts, min_pt, radius)
+def joined_particles(hard: Table, underlying: Table) -> Table:
+    """GenPart of the hard process followed, event by event, by that of the underlying event."""
+    mother, shift = underlying["genPartIdxMother"], hard.counts[underlying.event]
+    return merge([hard, underlying.with_columns(genPartIdxMother=np.where(mother >= 0, mother + shift, -1))])
+
+
+def gen_jets(
+    particles: Table, ghosts: Table, min_pt: float = GEN_JET_PT, radius: float = RADIUS
+) -> tuple[Table, NDArray[np.int64]]:
+    """Generator jets above `min_pt` [GeV] from stable particles but neutrinos, with their flavours.
+
+    Returns
+    -------
+    jets
+        Sorted by falling pt.
+    of_particle
+        int64 `[particles]`, flat jet row of each particle, -1 where in no jet.
+    """
+    visible = ~np.isin(np.abs(particles["id"]), (12, 14, 16))
+    visible &= (particles["source"] < 2) & (np.abs(particles["eta"]) < 5.0)
+    inputs = particles.select(visible)
+    jets, of_input, of_ghost = cluster(inputs.with_columns(mass=_mass(inputs)), ghosts, min_pt, radius)
     b, c = heavy_hadrons(ghosts, of_ghost, len(jets))
     hadron = hadron_flavour(b, c)
-    return jets.with_columns(hadronFlavour=hadron, partonFlavour=parton_flavour(ghosts, of_ghost, hadron))
+    of_particle = np.full(len(particles), -1, np.int64)
+    of_particle[visible] = of_input
+    jets = jets.with_columns(hadronFlavour=hadron, partonFlavour=parton_flavour(ghosts, of_ghost, hadron))
+    return jets, of_particle
+
+
+def _mass(particles: Table) -> Array:
+    return np.sqrt(np.maximum(particles["e"] ** 2 - (particles["pt"] * np.cosh(particles["eta"])) ** 2, 0.0))
+
+
+def gen_candidates(particles: Table, jets: dict[str, tuple[Table, Array, float]]) -> dict[str, Table]:
+    """GenCands, and the links from generator jets.
+
+    Parameters
+    ----------
+    particles : Table
+        Stable ones with `part`, the index in GenPart of the nearest ancestor there.
+    jets : dict
+        Links' name -> jets, flat jet row of each particle, and pt above which a jet's constituents are kept [GeV].
+
+    Returns
+    -------
+    dict of Table
+        `GenCands` (`number` is the row of the particle), and a table for each name in `jets`.
+    """
+    inside = {name: _in_hard_jets(particles, *entry) for name, entry in jets.items()}
+    keep = np.any([of >= 0 for of in inside.values()], axis=0) & ~particles["from_strange"]
+    kept = particles.select(keep)
+    lepton = np.isin(np.abs(kept["id"]), (11, 13))
+    charged = lepton | np.isin(np.abs(kept["id"]), (211, 321, 2212))
+    columns = {k: kept[k] for k in ("pt", "eta", "phi")} | {"mass": _mass(kept), "pdgId": kept["id"]}
+    columns["charge"] = np.where(charged, np.where(lepton, -1, 1) * np.sign(kept["id"]), 0)
+    columns |= {"genPartMotherIdx": kept["part"], "number": np.flatnonzero(keep)}
+    tables = {"GenCands": Table(columns, kept.offsets)}
+    for name, (table, _, _) in jets.items():
+        rows = np.flatnonzero(inside[name][keep] >= 0)
+        jet = inside[name][keep][rows]
+        order = np.lexsort((rows, jet))
+        rows, jet = rows[order], jet[order]
+        event = table.event[jet]
+        links = {"jetIdx": jet - table.offsets[:-1][event], "genCandsIdx": rows - kept.offsets[:-1][event]}
+        tables[name] = table_of(event, table.num_events, **links)
+    return tables
+
+
+def _in_hard_jets(particles: Table, jets: Table, of_particle: Array, min_pt: float) -> NDArray[np.int64]:
+    """Flat row of the jet above `min_pt` that each particle is in, -1 for others."""
+    if not len(jets):
+        return np.full(len(particles), -1, np.int64)
+    return np.where((of_particle >= 0) & (jets["pt"][of_particle] > min_pt), of_particle, -1)
 
 
 def gen_met(particles: Table) -> tuple[Array, Array]:

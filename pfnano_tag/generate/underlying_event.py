@@ -42,8 +42,10 @@ from pfnano_tag.generate.event_record import ghosts, read_batch, stable_particle
 from pfnano_tag.generate.processes import make_pythia
 from pfnano_tag.generate.ragged import Array, Table, concatenate, regrouped, sampled_events
 from pfnano_tag.generate.response import Response
+from pfnano_tag.generate.truth import gen_particles
 from pfnano_tag.nano.columns import wrapped
 
+_TABLES = ("particles", "ghosts", "parts")
 POWER = 0.70
 POOL_EVENTS = 1000
 _BATCH = 500
@@ -51,16 +53,18 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class Pool:
-    """Minimum-bias events: stable particles, heavy-hadron ghosts, scatterings per event."""
+    """Minimum-bias events: stable particles, heavy-hadron ghosts, their GenPart, scatterings per event."""
 
     particles: Table
     ghosts: Table
+    parts: Table
     scatterings: NDArray[np.int64]
 
     def save(self, path: Path) -> None:
         """Write the pool as a compressed .npz, whole or not at all."""
         arrays = {"scatterings": self.scatterings}
-        for name, table in (("particles", self.particles), ("ghosts", self.ghosts)):
+        for name in _TABLES:
+            table: Table = getattr(self, name)
             arrays[f"{name}/offsets"] = table.offsets
             arrays.update({f"{name}/{k}": v for k, v in table.columns.items()})
         with write_whole(path) as temporary, temporary.open("wb") as stream:
@@ -71,25 +75,27 @@ class Pool:
         """Read a saved pool."""
         with np.load(path, allow_pickle=False) as stored:
             tables = {}
-            for name in ("particles", "ghosts"):
+            for name in _TABLES:
                 keys = [k for k in stored.files if k.startswith(f"{name}/") and k != f"{name}/offsets"]
                 columns = {k.split("/", 1)[1]: stored[k] for k in keys}
                 tables[name] = Table(columns, stored[f"{name}/offsets"])
-            return cls(tables["particles"], tables["ghosts"], stored["scatterings"])
+            return cls(**tables, scatterings=stored["scatterings"])
 
 
 def make_pool(response: Response, seed: int, events: int = POOL_EVENTS) -> Pool:
     """Run Pythia's non-diffractive events with the response's tune."""
     pythia = make_pythia(["SoftQCD:nonDiffractive=on"], response.tune, mpi=True, seed=seed)
-    particles, heavy, scatterings = [], [], []
+    particles, heavy, parts, scatterings = [], [], [], []
     for start in range(0, events, _BATCH):
         record, _ = read_batch(pythia.nextBatch(min(_BATCH, events - start)))
         incoming = np.isin(np.abs(record["status"]), (21, 31))
         scatterings.append(np.bincount(record.event[incoming], minlength=record.num_events) // 2)
-        stable = stable_particles(record)
-        particles.append(stable.with_columns(row=np.full(len(stable), -1)))
+        stable, hadrons = stable_particles(record), gen_particles(record, heavy_only=True)
+        part = hadrons.above[stable["row"]]
+        particles.append(stable.with_columns(row=np.full(len(stable), -1), part=part))
         heavy.append(ghosts(record, partons=False))
-    return Pool(concatenate(particles), concatenate(heavy), np.concatenate(scatterings))
+        parts.append(hadrons.table)
+    return Pool(concatenate(particles), concatenate(heavy), concatenate(parts), np.concatenate(scatterings))
 
 
 def _turned(table: Table, angle: Array, mirror: Array) -> Table:
@@ -106,13 +112,13 @@ def _turned(table: Table, angle: Array, mirror: Array) -> Table:
 
 def draw(
     pool: Pool, per_event: Array, rng: np.random.Generator, power: float
-) -> tuple[Table, Table, NDArray[np.int64]]:
+) -> tuple[Table, Table, Table, NDArray[np.int64]]:
     """Draw `per_event` [E] pool events for each event, weighted by scatterings ** power.
 
     Returns
     -------
-    particles, ghosts
-        Tables of E events.
+    particles, ghosts, parts
+        Tables of E events; indices in `parts` are those of each drawn event.
     source
         int64, the number (0, 1, ...) of the drawn pool event each particle comes from, over all events.
     """
@@ -122,5 +128,6 @@ def draw(
     mirror = rng.choice([-1.0, 1.0], len(chosen))
     particles = _turned(sampled_events(pool.particles, chosen), angle, mirror)
     heavy = _turned(sampled_events(pool.ghosts, chosen), angle, mirror)
+    parts = _turned(sampled_events(pool.parts, chosen), angle, mirror)
     source = particles.event
-    return regrouped(particles, per_event), regrouped(heavy, per_event), source
+    return regrouped(particles, per_event), regrouped(heavy, per_event), regrouped(parts, per_event), source

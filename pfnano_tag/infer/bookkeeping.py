@@ -147,7 +147,7 @@ def load_checkpoint(path: Path | str) -> Tagger:
         inputs = InputSpec.from_json(content["inputs"])
         inputs.declare()
         classes = tuple(content["classes"])
-        module = build(content["architecture"], content["arguments"], feature_counts(inputs), len(classes))
+        module = build(content["architecture"], content["arguments"], feature_counts(inputs), len(classes), classes)
         module.load_state_dict(load_tensors(weights))
         return Tagger(
             name=content["name"],

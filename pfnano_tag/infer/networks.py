@@ -120,7 +120,7 @@ def load_networks(card: Card, models: Sequence[str] | None) -> Networks:
     CheckpointError
         When one is missing, damaged, or can't be used together with the others.
     """
-    asked = list(card.models) if models is None else list(dict.fromkeys(models))
+    asked = card.models_named(models)
     loaded = [load_checkpoint(find_checkpoint(card, model)) for model in asked]
     names = [tagger.name for tagger in loaded]
     keys = [tagger.name if names.count(tagger.name) == 1 else f"{tagger.name}_{tagger.epoch}" for tagger in loaded]

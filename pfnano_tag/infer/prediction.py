@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pfnano_tag.infer.bookkeeping import Tagger
-from pfnano_tag.models.batch import Batch, FlatInputs, bucketed, call, collate, evaluating
+from pfnano_tag.models.batch import Batch, FlatInputs, bucketed, call, call_all, collate, evaluating
 from pfnano_tag.models.device import CPU, device_of
+from pfnano_tag.models.tasks import Task
 
 Distortion = Callable[[nn.Module, Batch], Batch]
 Watcher = Callable[[Tensor, Batch], None]
@@ -70,16 +71,69 @@ def predict(
     return np.asarray(out.numpy(), dtype=np.float32)
 
 
+def predict_with_regressions(
+    tagger: Tagger, flat: FlatInputs, batch_size: int = 512
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+    """Class probabilities of every jet, and what the network's regressions say of it.
+
+    Parameters
+    ----------
+    tagger, flat, batch_size
+        As for `predict`.
+
+    Returns
+    -------
+    probabilities : ndarray
+        float32 (J, K).
+    regressions : dict of ndarray
+        float32 (J,), by the names of `regression_columns`.
+    """
+    module, device = tagger.module, device_of(tagger.module)
+    columns = regression_columns(module)
+    nodes_JK = torch.empty(len(flat), len(tagger.classes))
+    numbers = torch.empty(len(flat), len(columns))
+    with evaluating(module), torch.inference_mode():
+        for indices in inference_batches(module, flat, batch_size):
+            outputs = call_all(module, collate(flat, indices).to(device), of_jets=True)
+            nodes_JK[indices] = outputs["flavour"].softmax(1).to(CPU)
+            found = [task.numbers(outputs[name]).to(CPU) for name, task in _regressions(module).items()]
+            if found:
+                numbers[indices] = torch.cat(found, dim=1)
+    return nodes_JK.numpy(), dict(zip(columns, numbers.t().contiguous().numpy(), strict=True))
+
+
+def regression_columns(module: nn.Module) -> tuple[str, ...]:
+    """Return the names of what a network's regressions give for a jet: the task's, and `TASK_sigma`."""
+    return tuple(f"{name}{suffix}" for name, task in _regressions(module).items() for suffix in task.columns)
+
+
+def _regressions(module: nn.Module) -> dict[str, Task]:
+    if not module.targets:
+        return {}
+    tasks: dict[str, Task] = module.tasks  # type: ignore[assignment]
+    return {name: task for name, task in tasks.items() if task.columns}
+
+
 def inference_batches(module: nn.Module, flat: FlatInputs, batch_size: int) -> list[Tensor]:
-    """Jets of each batch, sorted by length; for a network of sequences, long jets come fewer at once."""
+    """Jets of each batch, sorted by length; for a network of sequences, long jets come fewer at once.
+
+    Where there are enough jets of one length, they make batches of their own: those have no padding.
+    """
     lengths = flat.lengths
-    batches = bucketed(lengths, batch_size)
     if not module.wants_buckets:
-        return batches
+        return bucketed(lengths, batch_size)
     most = LARGEST_TOKENS if device_of(module) == CPU else LARGEST_TOKENS_OF_GPU
-    longest = [max(1, int(lengths[indices[-1]])) for indices in batches]
-    return [
-        part
-        for indices, length in zip(batches, longest, strict=True)
-        for part in indices.split(max(1, most // length))
-    ]
+    order = torch.argsort(lengths, stable=True)
+    unique, counts = lengths[order].unique_consecutive(return_counts=True)
+    batches: list[Tensor] = []
+    waiting: list[Tensor] = []
+    constituents = 0
+    for length, jets in zip(unique.clamp(min=1).tolist(), order.split(counts.tolist()), strict=True):
+        waiting.append(jets)
+        constituents += length * len(jets)
+        if constituents >= most // 2:
+            batches += torch.cat(waiting).split(min(batch_size, max(1, most // length)))
+            waiting, constituents = [], 0
+    if waiting:
+        batches += torch.cat(waiting).split(min(batch_size, max(1, most // int(unique[-1].clamp(min=1)))))
+    return batches

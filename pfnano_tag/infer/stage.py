@@ -18,7 +18,7 @@ from pfnano_tag.errors import BadChunk, CheckpointError, Incomplete
 from pfnano_tag.infer.conversion import to_inputs
 from pfnano_tag.infer.discriminants import discriminant
 from pfnano_tag.infer.networks import Networks, limit_threads, load_networks
-from pfnano_tag.infer.prediction import predict
+from pfnano_tag.infer.prediction import predict_with_regressions, regression_columns
 from pfnano_tag.nano.columns import Index, Jagged, offsets_of
 from pfnano_tag.nano.plan import Plan
 from pfnano_tag.nano.reader import Chunk, PFNanoFile, open_file
@@ -92,11 +92,24 @@ def describe(card: Card, file: str, models: Sequence[str] | None) -> str:
 
 
 def columns_of(card: Card, networks: Networks) -> tuple[str, ...]:
-    """Return the names of the score columns: `<model>_<node>` and `<model>_<discriminant>`."""
-    discriminants = card.histograms.discriminants
-    return tuple(
-        f"{name}_{s}" for name, tagger in networks.taggers.items() for s in (*tagger.classes, *discriminants)
-    )
+    """Return the names of the columns: `<model>_<node>`, `<model>_<discriminant>`, and those of regressions.
+
+    Raises
+    ------
+    CheckpointError
+        When a regression has the name of a discriminant, or of another column of the model.
+    """
+    found: list[str] = []
+    for name, tagger in networks.taggers.items():
+        columns = (*tagger.classes, *card.histograms.discriminants, *regression_columns(tagger.module))
+        twice = sorted({column for column in columns if columns.count(column) > 1})
+        if twice:
+            raise CheckpointError(
+                f"model {name!r} would have two columns {', '.join(twice)}: give its task another name "
+                "(models.NAME.arguments.tasks) and train it again"
+            )
+        found += [f"{name}_{column}" for column in columns]
+    return tuple(found)
 
 
 def _some_networks(card: Card, models: Sequence[str] | None) -> Networks:
@@ -165,11 +178,13 @@ def score_chunk(
     chunk.drop()
     for name, tagger in networks.taggers.items():
         flat = to_inputs(table, tagger.inputs, vectors=bool(tagger.module.needs_vectors))
-        probabilities = predict(tagger, flat, card.resources.batch_size)
+        probabilities, regressions = predict_with_regressions(tagger, flat, card.resources.batch_size)
         for index, node in enumerate(tagger.classes):
             scores[f"{name}_{node}"][table.row] = probabilities[:, index]
         for which in card.histograms.discriminants:
             scores[f"{name}_{which}"][table.row] = discriminant(which, probabilities, tagger.classes)
+        for column, values in regressions.items():
+            scores[f"{name}_{column}"][table.row] = values
     return pt.offsets, scores, sum(table.non_finite.values())
 
 

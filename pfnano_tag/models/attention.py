@@ -122,7 +122,9 @@ class AttentionBlock(nn.Module):
     def of_class(self, class_BD: Tensor, x_TD: Tensor, tokens: Tokens, bias: Tensor) -> Tensor:
         """Attention of each jet's class token to itself and the jet's tokens (CaiT, arXiv:2103.17239).
 
-        As in the reference, the query is the class token as it is; keys and values are normed.
+        As in the reference, the query is the class token as it is; keys and values are normed. With one query per jet
+        no token needs a key or a value of its own: the query goes through the keys' weights, and the mean token of
+        each head through the values' weights. (The keys' offset shifts all scores of a query alike, and drops out.)
 
         Parameters
         ----------
@@ -131,16 +133,24 @@ class AttentionBlock(nn.Module):
         x_TD, tokens, bias
             As for `forward`; `bias` broadcasts to (B, H, 1, 1 + L).
         """
-        width = class_BD.shape[1]
-        weight, offset = self.project_in.weight, self.project_in.bias
-        of_query, of_others = (None, None) if offset is None else (offset[:width], offset[width:])
-        query_B1D = F.linear(class_BD, weight[:width], of_query)[:, None]
-        own = F.linear(self.norm_in(class_BD), weight[width:], of_others)[:, None]
-        others = tokens.padded(F.linear(self.norm_in(x_TD), weight[width:], of_others))
-        key, value = torch.cat([own, others], dim=1).chunk(2, dim=-1)
-        attended = self._attend(query_B1D, key, value, bias).squeeze(1)
+        width, heads = class_BD.shape[1], self.heads
+        of_query, of_key, of_value = self.project_in.weight.unflatten(0, (3, heads, width // heads)).unbind()
+        query_BD = F.linear(class_BD, of_query.flatten(0, 1), self._offset(0))
+        others_BLD = tokens.padded(self.norm_in(x_TD))
+        every_BLD = torch.cat([self.norm_in(class_BD)[:, None], others_BLD], dim=1)
+        query_HBD = query_BD.unflatten(1, (heads, -1)).transpose(0, 1) @ of_key
+        score_BHL = query_HBD.transpose(0, 1) @ every_BLD.transpose(1, 2) * (width // heads) ** -0.5
+        mean_BHD = (score_BHL + bias.squeeze(2)).softmax(-1) @ every_BLD
+        attended_HBE = mean_BHD.transpose(0, 1) @ of_value.transpose(1, 2)
+        attended = attended_HBE.transpose(0, 1).flatten(1)
+        offset = self._offset(2)
         every = torch.arange(len(class_BD), device=class_BD.device)
-        return self._finish(class_BD, attended, every, len(class_BD))
+        return self._finish(class_BD, attended if offset is None else attended + offset, every, len(class_BD))
+
+    def _offset(self, part: int) -> Tensor | None:
+        """Offset of the queries (0), keys (1) or values (2), if there is one."""
+        offset: Tensor | None = self.project_in.bias
+        return None if offset is None else offset.chunk(3)[part]
 
     def _attend(self, query_BLD: Tensor, key_BLD: Tensor, value_BLD: Tensor, bias: Tensor) -> Tensor:
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query_BLD, key_BLD, value_BLD))

@@ -9,14 +9,16 @@ Shape suffixes: J jets, B jets of a batch, N constituents (flat: of all jets; in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from pfnano_tag.nano.targets import TARGETS, group_of
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,18 @@ class GroupBatch:
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of some jets as a network takes them, with labels (int64) and weights where known."""
+    """Inputs of some jets as a network takes them, with labels (int64) and weights where known.
+
+    `targets` holds the truth that further heads learn from, by identifier (`nano.targets`): whole numbers are int64,
+    real ones float32; (B,) for the jet, (B, N) for constituents, unknown (-1 or NaN) in the padding.
+    """
 
     jet_BF: Tensor
     jet_default_BF: Tensor
     groups: dict[str, GroupBatch]
     label_B: Tensor | None = None
     weight_B: Tensor | None = None
+    targets: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.jet_BF)
@@ -138,7 +145,8 @@ class Batch:
         }
         label = None if self.label_B is None else change(self.label_B)
         weight = None if self.weight_B is None else change(self.weight_B)
-        return Batch(change(self.jet_BF), change(self.jet_default_BF), groups, label, weight)
+        targets = {name: change(values) for name, values in self.targets.items()}
+        return Batch(change(self.jet_BF), change(self.jet_default_BF), groups, label, weight, targets)
 
     def select(self, indices: Tensor) -> Batch:
         """The given jets (int64), in the given order; the padding stays as wide as it is."""
@@ -172,13 +180,15 @@ class Batch:
     def trimmed(self) -> Batch:
         """The same jets, each group padded to its longest jet."""
         groups = {}
+        targets = dict(self.targets)
         for name, group in self.groups.items():
             longest = int(group.mask_BN.sum(1).max()) if len(self) else 0
+            targets |= {key: values[:, :longest] for key, values in targets.items() if group_of(key) == name}
             vectors = None if group.vectors_BN4 is None else group.vectors_BN4[:, :longest]
             groups[name] = GroupBatch(
                 group.x_BNF[:, :longest], group.mask_BN[:, :longest], group.default_BNF[:, :longest], vectors
             )
-        return replace(self, groups=groups)
+        return replace(self, groups=groups, targets=targets)
 
     def with_jets(self, indices: Tensor, jets: Batch) -> Batch:
         """The same batch, in which the given jets (int64) have the input values of `jets`."""
@@ -196,6 +206,11 @@ class Batch:
         return self.each(lambda values: values.to(device, non_blocking=True))
 
     @property
+    def masks(self) -> dict[str, Tensor]:
+        """Real constituents of each group."""
+        return {name: group.mask_BN for name, group in self.groups.items()}
+
+    @property
     def inputs(self) -> dict[str, Tensor]:
         """What an attack may move: `jet` (B, F) and each group's x (B, N, F)."""
         return {"jet": self.jet_BF} | {name: group.x_BNF for name, group in self.groups.items()}
@@ -209,10 +224,23 @@ class Batch:
 def call(module: nn.Module, batch: Batch) -> Tensor:
     """Logits (B, K) of a network for a batch."""
     x = {name: group.x_BNF for name, group in batch.groups.items()}
-    mask = {name: group.mask_BN for name, group in batch.groups.items()}
     vectors = {name: group.vectors_BN4 for name, group in batch.groups.items() if group.vectors_BN4 is not None}
-    logits_BK: Tensor = module(batch.jet_BF, x, mask, vectors or None)
+    logits_BK: Tensor = module(batch.jet_BF, x, batch.masks, vectors or None)
     return logits_BK
+
+
+def call_all(module: nn.Module, batch: Batch, of_jets: bool = False) -> dict[str, Tensor]:
+    """Outputs of all tasks of a network, or of those of jets: `flavour` (B, K), which is all that most networks have.
+
+    What they are is said by `models.multitask.Multitask.outputs`.
+    """
+    if not module.targets:
+        return {"flavour": call(module, batch)}
+    x = {name: group.x_BNF for name, group in batch.groups.items()}
+    found: dict[str, Tensor] = module.outputs(  # type: ignore[operator]
+        batch.jet_BF, x, batch.masks, of_jets=of_jets
+    )
+    return found
 
 
 @contextmanager
@@ -227,7 +255,13 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def collate(flat: FlatInputs, indices: Tensor, label: Tensor | None = None, weight: Tensor | None = None) -> Batch:
+def collate(
+    flat: FlatInputs,
+    indices: Tensor,
+    label: Tensor | None = None,
+    weight: Tensor | None = None,
+    targets: Mapping[str, Tensor] | None = None,
+) -> Batch:
     """Pad the given jets into a batch, each group to its longest jet of this batch.
 
     Parameters
@@ -238,6 +272,8 @@ def collate(flat: FlatInputs, indices: Tensor, label: Tensor | None = None, weig
         int64 (B,), jets of the batch.
     label, weight : Tensor or None
         Labels (J,) and weights (J,) of all jets.
+    targets : mapping of str to Tensor or None
+        Truth targets of all jets (J,) and all constituents (N,), by identifier.
     """
     return Batch(
         flat.jet_JF[indices],
@@ -245,6 +281,7 @@ def collate(flat: FlatInputs, indices: Tensor, label: Tensor | None = None, weig
         {name: _pad(group, indices) for name, group in flat.groups.items()},
         None if label is None else label[indices],
         None if weight is None else weight[indices],
+        {} if targets is None else {name: _target(flat, name, values, indices) for name, values in targets.items()},
     )
 
 
@@ -297,10 +334,29 @@ def _rows_of(offsets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     return rows, counts
 
 
-def _pad(group: GroupInputs, indices: Tensor) -> GroupBatch:
+def _target(flat: FlatInputs, name: str, values: Tensor, indices: Tensor) -> Tensor:
+    """Values of a target for the given jets, padded where it is one of constituents."""
+    if group_of(name) == "jet":
+        return values[indices]
+    rows_BN, mask_BN = _padded_rows_of(flat.groups[group_of(name)], indices)
+    values_BN = values.numpy().take(rows_BN, mode="clip")
+    values_BN[~mask_BN] = TARGETS[name].unknown
+    return torch.from_numpy(values_BN)
+
+
+def target_tensor(values: NDArray[np.generic]) -> Tensor:
+    """Return values of a target as tensors have them: whole numbers as int64, real ones as float32."""
+    return torch.from_numpy(values.astype(np.int64 if values.dtype.kind == "i" else np.float32))
+
+
+def _padded_rows_of(group: GroupInputs, indices: Tensor) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     offsets, jets = group.offsets.numpy(), indices.numpy()
     starts = offsets[jets]
-    rows_BN, mask_BN = padded_rows(starts, offsets[jets + 1] - starts)
+    return padded_rows(starts, offsets[jets + 1] - starts)
+
+
+def _pad(group: GroupInputs, indices: Tensor) -> GroupBatch:
+    rows_BN, mask_BN = _padded_rows_of(group, indices)
 
     def fill(values: Tensor, padding: float | bool) -> Tensor:
         out = values.numpy().take(rows_BN, axis=0, mode="clip")  # rows are in range: clip spares numpy a check

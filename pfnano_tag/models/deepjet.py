@@ -134,6 +134,7 @@ class DeepJet(nn.Module):
     """
 
     needs_vectors: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ()
     wants_buckets: ClassVar[bool] = False
 
     def __init__(self, config: DeepJetConfig) -> None:

@@ -55,6 +55,7 @@ class DeepSets(nn.Module):
     """
 
     needs_vectors: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ()
     wants_buckets: ClassVar[bool] = False
 
     def __init__(self, config: DeepSetsConfig) -> None:

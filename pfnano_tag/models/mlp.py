@@ -83,6 +83,7 @@ class MLP(nn.Module):
     """
 
     needs_vectors: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ()
     wants_buckets: ClassVar[bool] = False
 
     def __init__(self, config: MLPConfig) -> None:

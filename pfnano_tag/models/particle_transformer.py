@@ -111,6 +111,7 @@ class ParticleTransformer(nn.Module):
     """
 
     wants_buckets: ClassVar[bool] = True
+    targets: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: ParticleTransformerConfig) -> None:
         super().__init__()

@@ -13,7 +13,10 @@ ONE_PER_EVENT = ("run", "luminosityBlock", "event", "genWeight", "PV_npvs")
 """Branches that are no lists."""
 IDENTITY = ("run", "luminosityBlock", "event")
 """Branches that identify an event; in single precision different events would become one."""
-SIGNED = ("Jet_partonFlavour", "Jet_genJetIdx", "GenPart_pdgId", "GenPart_genPartIdxMother")
+SIGNED = (
+    *("Jet_partonFlavour", "Jet_genJetIdx", "GenPart_pdgId", "GenPart_genPartIdxMother"),
+    *("GenCands_charge", "GenCands_genPartMotherIdx"),
+)
 """Branches of truth in which negative numbers mean something: an unsigned type makes large ones of them."""
 WHOLE = ("Jet_FlavSplit", "Jet_hadronFlavour", "Jet_nBHadrons", "Jet_nCHadrons", "GenPart_status", *SIGNED)
 """Branches of truth, which hold whole numbers."""

@@ -39,15 +39,25 @@ class Content:
     offsets : ndarray of int64 [jets + 1]
     absent : dict of ndarray of bool [n]
         By what a feature `needs`: where that is not there.
+    candidate : ndarray of int64 [n], or None
+        Row in the chunk's candidates, where asked for.
     """
 
     features: list[tuple[Feature, Array]]
     vector: dict[str, NDArray[np.float32]]
     offsets: Index
     absent: dict[str, NDArray[np.bool_]]
+    candidate: Index | None = None
 
 
-def read(links: Linked, group: str, features: Sequence[Feature], status: Mapping[str, Status], cap: int) -> Content:
+def read(
+    links: Linked,
+    group: str,
+    features: Sequence[Feature],
+    status: Mapping[str, Status],
+    cap: int,
+    with_candidate: bool = False,
+) -> Content:
     """Return one group's constituents in order, truncated, with their features.
 
     Parameters
@@ -62,12 +72,15 @@ def read(links: Linked, group: str, features: Sequence[Feature], status: Mapping
         How each can be had.
     cap : int
         Constituents kept per jet.
+    with_candidate : bool
+        Whether to say which candidates they are.
     """
     offsets = offsets_of(np.minimum(links.count(group), cap))
     size = int(offsets[-1])
     values = [(f, np.empty(size, dtype=np.float32)) for f in features]
     vector = {name: np.empty(size, dtype=np.float32) for name in VECTOR}
     absent = {name: np.empty(size, dtype=np.bool_) for name in ("vertex", "track")}
+    candidate = np.empty(size, dtype=np.int64) if with_candidate else None
     makers = _CHARGED if group == "charged" else _NEUTRAL
     for block in links.blocks:
         found = in_order(block, group, cap)
@@ -76,9 +89,11 @@ def read(links: Linked, group: str, features: Sequence[Feature], status: Mapping
             column[part] = _values(feature, found, makers, status[feature.id])
         for name, component in found.vector().items():
             vector[name][part] = component
+        if candidate is not None:
+            candidate[part] = found.candidate
         absent["vertex"][part] = found.nearest_vertex >= NEAREST_VERTEX
         absent["track"][part] = ~found.has_track if group == "charged" else True
-    return Content([*values], vector, offsets, absent)
+    return Content([*values], vector, offsets, absent, candidate)
 
 
 def in_order(block: Block, group: str, cap: int) -> Candidates:

@@ -7,20 +7,22 @@ layouts `deepjet` and `jets` are ordered when they are made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pfnano_tag.nano import candidates, deepjet, jet_tree, vertices
+from pfnano_tag.nano import candidates, deepjet, jet_tree, truth, vertices
 from pfnano_tag.nano.bounds import Bounded, bounded
 from pfnano_tag.nano.columns import Jagged
 from pfnano_tag.nano.jets import VECTOR, ConstituentTable, JetTable
-from pfnano_tag.nano.layouts import Contents, Status, require_inputs
+from pfnano_tag.nano.layouts import Contents, Status, require_branches, require_inputs
 from pfnano_tag.nano.links import linked
 from pfnano_tag.nano.reader import Chunk
 from pfnano_tag.nano.schema import CHARGED, FEATURES, JET_VECTOR, NEUTRAL, SV_VECTOR, Feature, Group
 from pfnano_tag.nano.selection import SelectedJets, aligned
+from pfnano_tag.nano.targets import NO_TRUTH, TARGETS, group_of, of_group, target_branches, unknown_values
 from pfnano_tag.nano.vertex_directions import BELOW_THRESHOLD
 
 _ORDER: dict[str, tuple[str, ...]] = {
@@ -69,6 +71,7 @@ def read_jets(
     caps: Mapping[str, int],
     candidate_pt: float,
     droppable: Iterable[str] = (),
+    targets: Sequence[str] = (),
 ) -> JetTable:
     """Return chosen jets of a chunk with features, bounded but not scaled.
 
@@ -88,6 +91,8 @@ def read_jets(
         Lowest transverse momentum of a candidate [GeV].
     droppable : iterable of str
         Features that become their default where the file can't give them.
+    targets : sequence of str
+        Truth targets that go beside the features (`nano.targets`).
 
     Returns
     -------
@@ -104,14 +109,32 @@ def read_jets(
     ids = list(features)
     contents = chunk.file.contents
     status = require_inputs(contents, ids, caps, candidate_pt, droppable)
+    require_targets(contents, targets)
+    groups = {"jet", *(FEATURES[name].group for name in ids)}
+    if not groups.issuperset(group_of(name) for name in targets):
+        raise ValueError(
+            f"targets {list(targets)} need features of their groups, there are those of {sorted(groups)}"
+        )
     if not jet_mask.any():
-        return empty_table(ids, contents)
-    chunk.load(branches_for(ids, contents))
+        return empty_table(ids, contents, targets)
+    chunk.load(branches_for(ids, contents) | target_branches(targets))
     with np.errstate(all="ignore"):  # NaN and infinity in the file become placeholders, and are counted
-        return _table(chunk, ids, jet_mask, status, caps, candidate_pt)
+        return _table(chunk, ids, jet_mask, status, caps, candidate_pt, targets)
 
 
-def empty_table(ids: Iterable[str], contents: Contents) -> JetTable:
+def require_targets(contents: Contents, targets: Iterable[str]) -> None:
+    """Complain where a file can't give truth targets.
+
+    Raises
+    ------
+    MissingBranch
+        Naming the branches that the file lacks.
+    """
+    for name in targets:
+        require_branches(TARGETS[name].branches, contents.branches, contents.path, f"truth target {name}")
+
+
+def empty_table(ids: Iterable[str], contents: Contents, targets: Iterable[str] = ()) -> JetTable:
     """Return a table without jets, with the columns that other chunks of the file have."""
     groups: dict[str, dict[str, NDArray[np.float32]]] = {}
     nothing = np.zeros(0, dtype=np.float32)
@@ -123,7 +146,7 @@ def empty_table(ids: Iterable[str], contents: Contents) -> JetTable:
         vector = dict.fromkeys(VECTOR, nothing) if has_vectors(contents, group) else {}
         tables[group] = ConstituentTable({**columns, **vector}, np.zeros(1, dtype=np.int64))
     none = np.zeros(0, dtype=np.int64)
-    return JetTable(jet, tables, none, none)
+    return JetTable(jet, tables, none, none, targets={name: unknown_values(name, 0) for name in targets})
 
 
 def has_vectors(contents: Contents, group: str) -> bool:
@@ -140,6 +163,7 @@ def _table(
     status: Mapping[str, Status],
     caps: Mapping[str, int],
     candidate_pt: float,
+    targets: Sequence[str],
 ) -> JetTable:
     """Return the features of chosen jets, group by group."""
     wanted = {group: [FEATURES[name] for name in ids if FEATURES[name].group == group] for group in _groups(ids)}
@@ -155,12 +179,36 @@ def _table(
     else:
         jets = SelectedJets.of(chunk, mask)
         event = jets.event
-        counts = _add_linked(table, chunk, jets, wanted, status, caps, candidate_pt)
+        counts = _add_linked(
+            table, chunk, jets, wanted, status, caps, candidate_pt, bool(of_group(targets, "charged"))
+        )
     jet_columns = {
         f.name: table.bound(f, _jet_values(f, chunk, row, event, counts, status)) for f in wanted.get("jet", [])
     }
     groups: dict[str, ConstituentTable] = {group: table.groups[group] for group in wanted if group != "jet"}
-    return JetTable(jet_columns, groups, event, row, table.default, table.non_finite)
+    found = _targets(chunk, row, event, targets, groups, table.candidate)
+    return JetTable(jet_columns, groups, event, row, table.default, table.non_finite, found)
+
+
+def _targets(
+    chunk: Chunk,
+    row: NDArray[np.int64],
+    event: NDArray[np.int64],
+    targets: Sequence[str],
+    groups: Mapping[str, ConstituentTable],
+    candidate: NDArray[np.int64] | None,
+) -> dict[str, NDArray[Any]]:
+    """Return truth targets of jets and of their charged candidates, in the order of those."""
+    found: dict[str, NDArray[Any]] = {}
+    if "jet/pt_ratio" in targets:
+        found["jet/pt_ratio"] = truth.pt_ratio(chunk, row, event)
+    if candidate is not None:
+        known = np.repeat(truth.has_truth(chunk, row, event), groups["charged"].counts)
+        of_candidate = truth.candidate_truth(chunk)
+        for name in of_group(targets, "charged"):
+            values = getattr(of_candidate, name.partition("/")[2])[candidate]
+            found[name] = np.where(known, values, NO_TRUTH).astype(np.int32)
+    return found
 
 
 def _add_linked(
@@ -171,6 +219,7 @@ def _add_linked(
     status: Mapping[str, Status],
     caps: Mapping[str, int],
     candidate_pt: float,
+    with_candidate: bool,
 ) -> dict[str, NDArray[np.int64]]:
     """Add the groups of layouts that link jets to candidates and vertices; return the numbers before truncation."""
     counts: dict[str, NDArray[np.int64]] = {}
@@ -180,7 +229,8 @@ def _add_linked(
         counts |= {"nCpfcand": links.count("charged"), "nNpfcand": links.count("neutral")}
         for group in ("charged", "neutral"):
             if group in wanted:
-                table.add(group, candidates.read(links, group, wanted[group], status, caps[group]))
+                which = with_candidate and group == "charged"
+                table.add(group, candidates.read(links, group, wanted[group], status, caps[group], which))
     if "sv" in wanted or "nsv" in counted:
         counts["nsv"] = vertices.count(chunk, jets)
     if "sv" in wanted:
@@ -194,12 +244,15 @@ class _Collected:
     def __init__(self, status: Mapping[str, Status]) -> None:
         self.status = status
         self.groups: dict[str, ConstituentTable] = {}
+        self.candidate: NDArray[np.int64] | None = None
         self.default: dict[str, NDArray[np.bool_]] = {}
         self.non_finite: dict[str, int] = {}
 
     def add(self, group: str, content: candidates.Content) -> None:
         columns = {f.name: self.bound(f, values, content.absent.get(f.needs)) for f, values in content.features}
         self.groups[group] = ConstituentTable({**columns, **content.vector}, content.offsets)
+        if content.candidate is not None:
+            self.candidate = content.candidate
 
     def bound(
         self, feature: Feature, values: NDArray[np.floating], absent: NDArray[np.bool_] | None = None

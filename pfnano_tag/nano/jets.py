@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,8 @@ class JetTable:
         By feature identifier: where the value is a placeholder. Features without an entry have none.
     non_finite : dict of int
         By feature identifier: NaN and infinity that became placeholders.
+    targets : dict of ndarray
+        Truth targets by identifier (`nano.targets`), [jets] or [constituents of their group]; never inputs.
     """
 
     jet: dict[str, NDArray[np.float32]]
@@ -61,6 +64,7 @@ class JetTable:
     row: Index
     default: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     non_finite: dict[str, int] = field(default_factory=dict)
+    targets: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.event)
@@ -73,12 +77,12 @@ class JetTable:
             name: ConstituentTable({c: v[picks[name][0]] for c, v in table.columns.items()}, picks[name][1])
             for name, table in self.groups.items()
         }
-        default = {
-            name: mask[index if name.startswith("jet/") else picks[name.split("/")[0]][0]]
-            for name, mask in self.default.items()
-        }
+        default, targets = (
+            {n: values[index if n.startswith("jet/") else picks[n.split("/")[0]][0]] for n, values in columns.items()}
+            for columns in (self.default, self.targets)
+        )
         jet = {name: values[index] for name, values in self.jet.items()}
-        return JetTable(jet, groups, self.event[index], self.row[index], default, dict(self.non_finite))
+        return JetTable(jet, groups, self.event[index], self.row[index], default, dict(self.non_finite), targets)
 
     @staticmethod
     def concatenate(tables: Sequence[JetTable]) -> JetTable:
@@ -109,6 +113,7 @@ class JetTable:
             np.concatenate([t.row for t in tables]),
             default,
             {name: sum(t.non_finite.get(name, 0) for t in tables) for name in sorted(counted)},
+            {name: np.concatenate([t.targets[name] for t in tables]) for name in first.targets},
         )
 
     def column(self, feature: str) -> NDArray[np.float32]:

@@ -54,6 +54,7 @@ FAT_JETS = {
     "JetPFCands": "FatJetPFCands",
     "JetSVs": "FatJetSVs",
     "GenJet": "GenJetAK8",
+    "GenJetCands": "GenFatJetCands",
 }
 """Canonical collection -> AK8 collection (cms-jet/PFNano: python/addPFCands_cff.py)."""
 

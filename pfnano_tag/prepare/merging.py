@@ -99,7 +99,7 @@ def _record(scan: FileScan) -> FileRecord:
     lost = tuple(f"entries {start} to {stop}: {reason}" for start, stop, reason in scan.lost)
     chunks = tuple(chunk for chunk in scan.plan if chunk not in gone)
     what = (scan.path, scan.dataset, scan.identity, scan.layout, scan.jet_type)
-    return FileRecord(*what, scan.entries, chunks, lost, scan.jets)
+    return FileRecord(*what, scan.entries, chunks, lost, scan.absent, scan.jets)
 
 
 def _in_order(scans: Sequence[FileScan], card: Card) -> list[FileScan]:

@@ -43,6 +43,8 @@ class FileRecord:
         Entry ranges that were read.
     lost : tuple of str
         What could not be read, and why.
+    absent : tuple of str
+        Branches of truth targets (`nano.targets`) that the file lacks.
     jets : tuple of tuple of int
         Kept jets of each of the chunks by split, in the order of `SPLITS`: several processes share chunks by them.
     """
@@ -55,6 +57,7 @@ class FileRecord:
     entries: int
     chunks: tuple[tuple[int, int], ...]
     lost: tuple[str, ...]
+    absent: tuple[str, ...] = ()
     jets: tuple[tuple[int, ...], ...] = ()
 
     @staticmethod
@@ -63,7 +66,8 @@ class FileRecord:
         chunks = tuple((int(start), int(stop)) for start, stop in content["chunks"])
         rest = {name: content[name] for name in ("path", "dataset", "identity", "layout", "jet_type", "entries")}
         jets = tuple(tuple(int(count) for count in counts) for counts in content["jets"])
-        return FileRecord(**rest, chunks=chunks, lost=tuple(content["lost"]), jets=jets)
+        lost, absent = tuple(content["lost"]), tuple(content["absent"])
+        return FileRecord(**rest, chunks=chunks, lost=lost, absent=absent, jets=jets)
 
 
 @dataclass(frozen=True)

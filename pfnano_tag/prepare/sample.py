@@ -16,11 +16,12 @@ from pfnano_tag.card.card import Card
 from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.errors import BadChunk, DataError, FileError, StudyError
 from pfnano_tag.nano.columns import list_of_row
-from pfnano_tag.nano.features import branches_for, read_jets
+from pfnano_tag.nano.features import branches_for, read_jets, require_targets
 from pfnano_tag.nano.jets import JetTable
 from pfnano_tag.nano.plan import Plan
 from pfnano_tag.nano.reader import Chunk, PFNanoFile, open_file
 from pfnano_tag.nano.schema import inputs_of
+from pfnano_tag.nano.targets import target_branches
 from pfnano_tag.prepare.cleaning import Cutflow, clean, cleaning_branches
 from pfnano_tag.prepare.labeling import DROP, Flavours, Truth, labels_of, truth_branches, truth_of
 from pfnano_tag.prepare.prepared import FileRecord, Prepared
@@ -168,16 +169,19 @@ def examine(chunk: Chunk, card: Card, dataset: str) -> Examined:
     return Examined(cleaned.kept, cleaned.cutflow, truth, event, event_id, split, weight)
 
 
-def read_features(chunk: Chunk, card: Card, features: Iterable[str], jets: NDArray[np.bool_]) -> JetTable:
-    """Return chosen jets of a chunk with features, by the card's section `inputs`.
+def read_features(
+    chunk: Chunk, card: Card, features: Iterable[str], jets: NDArray[np.bool_], targets: Sequence[str] = ()
+) -> JetTable:
+    """Return chosen jets of a chunk with features and truth targets, by the card's section `inputs`.
 
     Raises
     ------
     MissingBranch
-        When the file can't give a feature that `inputs.droppable` doesn't name.
+        When the file can't give a target, or a feature that `inputs.droppable` doesn't name.
     """
     inputs = card.inputs
-    return read_jets(chunk, features, jets, inputs.caps.model_dump(), inputs.candidate_pt, inputs.droppable)
+    caps = inputs.caps.model_dump()
+    return read_jets(chunk, features, jets, caps, inputs.candidate_pt, inputs.droppable, targets)
 
 
 def training_jets(
@@ -186,6 +190,7 @@ def training_jets(
     splits: Sequence[str] = ("train",),
     features: Sequence[str] | None = None,
     stored: Sequence[str] = (),
+    targets: Sequence[str] = (),
 ) -> Iterator[LabelledJets]:
     """Yield the jets of some splits, chunk by chunk, exactly those that the scan has seen.
 
@@ -201,6 +206,8 @@ def training_jets(
         Feature identifiers; all inputs of the study when not given.
     stored : sequence of str
         Further branches of the jet collection (scores of other taggers), read from the files that have them.
+    targets : sequence of str
+        Truth targets of the tables (`nano.targets`).
 
     Yields
     ------
@@ -217,7 +224,7 @@ def training_jets(
     """
     for record in prepared.files:
         if record.chunks:
-            with PreparedFile(card, prepared, record, features, stored) as file:
+            with PreparedFile(card, prepared, record, features, stored, targets) as file:
                 for start, stop in record.chunks:
                     yield file.jets(start, stop, splits)
 
@@ -233,7 +240,7 @@ class PreparedFile:
         Names the classes.
     record : FileRecord
         The file, of `prepared.files`.
-    features, stored
+    features, stored, targets
         As for `training_jets`.
 
     Raises
@@ -242,6 +249,8 @@ class PreparedFile:
         When the file is not the one that was prepared.
     FileError
         When it can't be opened.
+    MissingBranch
+        When it can't give a target.
     """
 
     def __init__(
@@ -251,6 +260,7 @@ class PreparedFile:
         record: FileRecord,
         features: Sequence[str] | None = None,
         stored: Sequence[str] = (),
+        targets: Sequence[str] = (),
     ) -> None:
         self.card, self.prepared, self.record = card, prepared, record
         self.features = tuple(features) if features is not None else inputs_of(card.inputs)
@@ -259,7 +269,10 @@ class PreparedFile:
             self._check()
             self.stored = [name for name in stored if name in self.file.branches]
             self._branches = event_branches(self.file, card) | set(self.stored)
-            self._all_branches = self._branches | branches_for(self.features, self.file.contents)
+            self.targets = tuple(targets)
+            require_targets(self.file.contents, targets)
+            needed = branches_for(self.features, self.file.contents) | target_branches(targets)
+            self._all_branches = self._branches | needed
         except BaseException:
             self.file.close()
             raise
@@ -313,32 +326,23 @@ class PreparedFile:
         chunk = self.file.chunk(start, stop)
         try:
             chunk.load(self._branches)
-            return _labelled(
-                chunk, self.card, self.record.dataset, self.prepared.classes, wanted, self.features, self.stored
-            )
+            return self._labelled(chunk, wanted)
         except BadChunk as error:
             raise FileError(f"{error}; `prepare` could read it: restore the file and go on") from error
 
-
-def _labelled(
-    chunk: Chunk,
-    card: Card,
-    dataset: str,
-    classes: Sequence[str],
-    wanted: NDArray[np.bool_],
-    ids: Sequence[str],
-    stored: Sequence[str],
-) -> LabelledJets:
-    seen = examine(chunk, card, dataset)
-    chosen = seen.kept & wanted[seen.split][seen.event]
-    table = read_features(chunk, card, ids, chosen)
-    event = seen.event[chosen]
-    return LabelledJets(
-        table,
-        labels_of(seen.truth.flavour[chosen], classes),
-        seen.split[event],
-        seen.weight[event],
-        seen.event_id[event],
-        dataset,
-        {name: chunk[name].values[chosen].astype(np.float32) for name in stored},
-    )
+    def _labelled(self, chunk: Chunk, wanted: NDArray[np.bool_]) -> LabelledJets:
+        """Return the jets of a chunk that belong to wanted splits (bool [splits])."""
+        dataset = self.record.dataset
+        seen = examine(chunk, self.card, dataset)
+        chosen = seen.kept & wanted[seen.split][seen.event]
+        table = read_features(chunk, self.card, self.features, chosen, self.targets)
+        event = seen.event[chosen]
+        return LabelledJets(
+            table,
+            labels_of(seen.truth.flavour[chosen], self.prepared.classes),
+            seen.split[event],
+            seen.weight[event],
+            seen.event_id[event],
+            dataset,
+            {name: chunk[name].values[chosen].astype(np.float32) for name in self.stored},
+        )

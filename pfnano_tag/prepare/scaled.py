@@ -120,7 +120,7 @@ def _group(
     allocate: Allocate,
 ) -> ScaledGroup:
     group = table.groups[name]
-    rows, offsets = _truncated(group, cap)
+    rows, offsets = truncated(group, cap)
     has_vectors = vectors and VECTOR[0] in group.columns
     x_NF, default_NF, vectors_N4 = allocate(name, int(offsets[-1]), len(features), has_vectors)
     _scale(table, features, rows, x_NF, default_NF)
@@ -131,7 +131,7 @@ def _group(
     return ScaledGroup(x_NF, default_NF, offsets, vectors_N4)
 
 
-def _truncated(group: ConstituentTable, cap: int) -> tuple[Index | None, Index]:
+def truncated(group: ConstituentTable, cap: int) -> tuple[Index | None, Index]:
     """Return the rows (None: all) and offsets of each jet's first `cap` constituents."""
     counts = group.counts
     if not (counts > cap).any():

@@ -22,6 +22,7 @@ from pfnano_tag.nano.layouts import require_inputs
 from pfnano_tag.nano.plan import Plan
 from pfnano_tag.nano.reader import Chunk, PFNanoFile
 from pfnano_tag.nano.schema import FEATURES, inputs_of, transformed
+from pfnano_tag.nano.targets import absent_branches
 from pfnano_tag.prepare.cleaning import REASONS
 from pfnano_tag.prepare.defaults import DefaultCounts, count_defaults
 from pfnano_tag.prepare.labeling import indistinct_in
@@ -116,6 +117,8 @@ class FileScan:
         Kept jets of each chunk that was read, by split.
     indistinct : tuple of str
         Classes that the file's branches can't tell from b.
+    absent : tuple of str
+        Branches of truth targets (`nano.targets`) that the file lacks.
     counted : Counted
         Sums over the chunks that were read.
     """
@@ -130,6 +133,7 @@ class FileScan:
     lost: tuple[tuple[int, int, str], ...]
     jets: tuple[tuple[int, ...], ...]
     indistinct: tuple[str, ...]
+    absent: tuple[str, ...]
     counted: Counted
 
     def to_json(self) -> dict[str, Any]:
@@ -151,6 +155,7 @@ class FileScan:
             lost=tuple((int(start), int(stop), str(reason)) for start, stop, reason in content["lost"]),
             jets=tuple(tuple(int(count) for count in counts) for counts in content["jets"]),
             indistinct=tuple(content["indistinct"]),
+            absent=tuple(content["absent"]),
             counted=Counted.from_json(content["counted"]),
         )
 
@@ -244,6 +249,7 @@ def scan_file(file: PFNanoFile, card: Card, dataset: Dataset) -> FileScan:
         lost=tuple(lost),
         jets=tuple(tuple(part.jets.sum(axis=1).tolist()) for part in parts),
         indistinct=indistinct,
+        absent=absent_branches(file.branches),
         counted=summed([nothing_counted(card), *parts]),
     )
 

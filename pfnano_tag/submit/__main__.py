@@ -33,6 +33,9 @@ def parser() -> argparse.ArgumentParser:
         "--dataset", action="append", default=[], metavar="NAME", help="only this dataset; repeat for more"
     )
     options.add_argument(
+        "--model", action="append", metavar="NAME", help="network or scan; repeat for more [default: all of the card]"
+    )
+    options.add_argument(
         "--processes",
         type=positive,
         default=2,
@@ -51,11 +54,12 @@ def run(card: Card, options: argparse.Namespace) -> None:
     from pfnano_tag.submit.slurm import write_slurm
     from pfnano_tag.submit.split import items_of
 
+    models = card.chosen_models(options.model) if options.model else None
     items = items_of(card, options.dataset)
     if options.dry_run:
         print("\n".join(f"{item.dataset}/{item.name}: {item.file}" for item in items))
         return
-    job = write_job_folder(card, items, options.folder)
+    job = write_job_folder(card, items, options.folder, models)
     print(f"{len(items)} jobs in {job.path}")
     if options.backend == "local":
         run_local(job, options.processes)

@@ -43,7 +43,9 @@ class JobFolder:
     inputs: tuple[str, ...]
 
 
-def write_job_folder(card: Card, items: Sequence[Item], folder: Path | None) -> JobFolder:
+def write_job_folder(
+    card: Card, items: Sequence[Item], folder: Path | None, models: Sequence[str] | None = None
+) -> JobFolder:
     """Write card, items, settings, checkpoints and worker script.
 
     Parameters
@@ -54,14 +56,19 @@ def write_job_folder(card: Card, items: Sequence[Item], folder: Path | None) -> 
         From `split.items_of`.
     folder : Path, optional
         The folder to make; the next free `jobs/analyze-0001` of the study when not given.
+    models : sequence of str, optional
+        Names in section `models`, also of scans; all when not given.
 
     Raises
     ------
+    CardError
+        When the card has no such model.
     OutputError
         When the folder is there already, or can't be made.
     CheckpointError
-        When a model of the card is not trained.
+        When a model is not trained.
     """
+    chosen = [] if models is None else card.chosen_models(models)
     target = (folder or _next_folder(card)).absolute()
     if target.exists():
         raise OutputError(f"{target}: is there already, and jobs may be running from it; choose another --folder")
@@ -71,7 +78,7 @@ def write_job_folder(card: Card, items: Sequence[Item], folder: Path | None) -> 
     except OSError as error:
         raise OutputError(f"{target}: can't be made: {error.strerror}") from error
     try:
-        inputs = tuple(_fill(made, card, items))
+        inputs = tuple(_fill(made, card, items, chosen))
         made.chmod(0o755)
         made.rename(target)
     finally:
@@ -99,20 +106,20 @@ def _next_folder(card: Card) -> Path:
     return card.folder / "jobs" / f"analyze-{number:04d}"
 
 
-def _fill(made: Path, card: Card, items: Sequence[Item]) -> Iterator[str]:
+def _fill(made: Path, card: Card, items: Sequence[Item], chosen: Sequence[str]) -> Iterator[str]:
     """Write everything; yield the names of what a job reads."""
     (made / "card.yaml").write_text(resolved_yaml(card), encoding="utf-8")
     (made / "items.txt").write_text("".join(f"{item.line}\n" for item in items), encoding="utf-8")
-    (made / "settings.sh").write_text(_settings(card), encoding="utf-8")
+    (made / "settings.sh").write_text(_settings(card, chosen), encoding="utf-8")
     shutil.copy(template("condor/worker.sh"), made / "worker.sh")
     (made / "logs").mkdir()
-    _copy_study(card, made / "study")
+    _copy_study(card, made / "study", chosen or list(card.models))
     yield from ("card.yaml", "items.txt", "settings.sh", "study")
     if _copy_masks(card, made / "inputs"):
         yield "inputs"
 
 
-def _settings(card: Card) -> str:
+def _settings(card: Card, chosen: Sequence[str]) -> str:
     """Return what the worker script sources; the Python is this one unless an environment is shipped."""
     environment = card.submit.environment or ""
     if environment and not Path(environment).is_file():
@@ -121,17 +128,18 @@ def _settings(card: Card) -> str:
         "python": sys.executable,
         "environment": str(Path(environment).absolute()) if environment else "",
         "threads": str(card.resources.threads),
+        "models": " ".join(chosen),
     }
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
 
 
-def _copy_study(card: Card, study: Path) -> None:
-    """Copy `study.json`, `prepared.json` and the best checkpoint of each model."""
+def _copy_study(card: Card, study: Path, models: Sequence[str]) -> None:
+    """Copy `study.json`, `prepared.json` and the best checkpoint of models."""
     study.mkdir()
     for source in (card.folder / "study.json", prepared_path(card)):
         if source.is_file():
             shutil.copy(source, study / source.name)
-    for name in card.models:
+    for name in models:
         best = find_checkpoint(card, name)
         folder = study / "models" / name
         folder.mkdir(parents=True)

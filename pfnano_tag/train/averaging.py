@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from pfnano_tag.train.muon import Muon
+
 
 class Lookahead:
     """Lookahead around an optimiser (Zhang et al., arXiv:1907.08610, algorithm 1).
@@ -22,7 +24,7 @@ class Lookahead:
 
     Parameters
     ----------
-    optimizer : torch.optim.Optimizer
+    optimizer : torch.optim.Optimizer or Muon
         Moves the fast weights: those of the network.
     steps : int
         Steps between two of the slow weights.
@@ -30,7 +32,7 @@ class Lookahead:
         Step size of the slow weights.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, steps: int, alpha: float) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer | Muon, steps: int, alpha: float) -> None:
         self.optimizer, self.steps, self.alpha = optimizer, steps, alpha
         self.taken = 0
         self._slow = [weight.detach().clone() for weight in self._fast()]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import mmap
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pfnano_tag.nano.columns import Index, offsets_of
 from pfnano_tag.nano.jets import VECTOR
+from pfnano_tag.nano.targets import TARGETS, group_of, of_group
 from pfnano_tag.prepare.scaled import Matrices
 from pfnano_tag.prepare.splitting import SPLITS
 
@@ -28,16 +29,25 @@ Records = NDArray[Any]
 _LENGTH = struct.Struct("<Q")
 
 
-def constituent_type(features: int, vectors: bool) -> np.dtype[Any]:
-    """Record of a constituent: `x`, `vectors` (px, py, pz, E in GeV) where they are wanted, `default`."""
+def constituent_type(features: int, vectors: bool, targets: Sequence[str] = ()) -> np.dtype[Any]:
+    """Record of a constituent: `x`, `vectors` (px, py, pz, E in GeV) where they are wanted, targets, `default`."""
     fields: list[Any] = [("x", np.float32, (features,)), ("default", np.bool_, (features,))]
     if vectors:
         fields.insert(1, ("vectors", np.float32, (len(VECTOR),)))
-    return np.dtype(fields, align=True)
+    return np.dtype(_of_targets(targets) + fields, align=True)
 
 
-def jet_type(features: int, groups: int) -> np.dtype[Any]:
-    """Record of a jet: features, label, weight, split, and by group the number of constituents.
+def _of_targets(targets: Sequence[str]) -> list[Any]:
+    return [(name, TARGETS[name].dtype) for name in targets]
+
+
+def targets_in(records: Records) -> tuple[str, ...]:
+    """Return the targets that records have; each is a field with the target's identifier."""
+    return tuple(name for name in records.dtype.names or () if name in TARGETS)
+
+
+def jet_type(features: int, groups: int, targets: Sequence[str] = ()) -> np.dtype[Any]:
+    """Record of a jet: features, label, weight, split, targets, and by group the number of constituents.
 
     `starts`, the first row of the constituents in each group, is set by the buffer that holds them.
     """
@@ -50,7 +60,7 @@ def jet_type(features: int, groups: int) -> np.dtype[Any]:
         ("label", np.uint8),
         ("split", np.uint8),
     ]
-    return np.dtype(fields, align=True)
+    return np.dtype(fields + _of_targets(targets), align=True)
 
 
 @dataclass(frozen=True)
@@ -94,17 +104,20 @@ class BlockBuilder:
     ----------
     groups : sequence of str
         Constituent groups in their order.
+    targets : sequence of str
+        Truth targets that the records hold too.
     """
 
-    def __init__(self, groups: list[str]) -> None:
-        self._order = groups
+    def __init__(self, groups: list[str], targets: Sequence[str] = ()) -> None:
+        self._order, self._targets = groups, tuple(targets)
         self._memory: dict[str, Records] = {}
         self._used: dict[str, int] = {}
-        self._finished = 0
+        self._finished: dict[str, int] = {}
 
     def allocate(self, group: str, rows: int, features: int, vectors: bool) -> Matrices:
         """Return views on the fields of the next records (`prepare.scaled.Allocate`)."""
-        kind = jet_type(features, len(self._order)) if group == "jet" else constituent_type(features, vectors)
+        targets = of_group(self._targets, group)
+        kind = _type_of(group, features, len(self._order), vectors, targets)
         first = self._used.get(group, 0)
         stop = first + rows
         there = self._memory.get(group)
@@ -122,6 +135,7 @@ class BlockBuilder:
         label: NDArray[np.integer[Any]],
         weight: NDArray[np.floating[Any]],
         split: NDArray[np.uint8],
+        targets: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         """Say what the jets allocated last are, now that their features are filled.
 
@@ -131,23 +145,37 @@ class BlockBuilder:
             Constituents of each jet, by group.
         label, weight, split : ndarray [jets]
             Class, training weight, index in `SPLITS`.
+        targets : mapping of ndarray, optional
+            Values of the builder's targets, by identifier.
         """
-        jets = self._memory["jet"][self._finished : self._used["jet"]]
+        jets = self._last("jet")
         for name, values in (("label", label), ("weight", weight), ("split", split)):
             jets[name] = values
         for place, group in enumerate(self._order):
             jets["counts"][:, place] = counts[group]
-        self._finished = self._used["jet"]
+        for name in self._targets:
+            self._last(group_of(name))[name] = (targets or {})[name]
+        self._finished = dict(self._used)
+
+    def _last(self, group: str) -> Records:
+        """Return the records allocated since the jets that were finished."""
+        return self._memory[group][self._finished.get(group, 0) : self._used[group]]
 
     def discard(self) -> None:
         """Forget what was allocated since the last block."""
-        self._used, self._finished = {}, 0
+        self._used, self._finished = {}, {}
 
     def block(self) -> Block:
         """Return all jets since the last block; it holds until `allocate` is called again."""
         parts = {name: self._memory[name][: self._used[name]] for name in ("jet", *self._order)}
         self.discard()
         return Block(parts.pop("jet"), parts)
+
+
+def _type_of(group: str, features: int, groups: int, vectors: bool, targets: Sequence[str]) -> np.dtype[Any]:
+    if group == "jet":
+        return jet_type(features, groups, targets)
+    return constituent_type(features, vectors, targets)
 
 
 def words(records: Records) -> NDArray[np.int32]:
@@ -158,7 +186,7 @@ def words(records: Records) -> NDArray[np.int32]:
 def write_block(block: Block, file: BinaryIO) -> int:
     """Write a block at the file's position; returns the number of bytes."""
     header = {
-        name: [len(records), records.dtype["x"].shape[0], block.has_vectors.get(name, False)]
+        name: [len(records), records.dtype["x"].shape[0], block.has_vectors.get(name, False), targets_in(records)]
         for name, records in (("jet", block.jets), *block.groups.items())
     }
     text = json.dumps(header).encode()
@@ -191,8 +219,8 @@ def mapped_block(descriptor: int, start: int, length: int) -> Block:
     header = json.loads(memory[_LENGTH.size : _LENGTH.size + size])
     place = _whole_lines(_LENGTH.size + size)
     parts: dict[str, Records] = {}
-    for name, (rows, features, vectors) in header.items():
-        kind = jet_type(features, len(header) - 1) if name == "jet" else constituent_type(features, vectors)
+    for name, (rows, features, vectors, targets) in header.items():
+        kind = _type_of(name, features, len(header) - 1, vectors, targets)
         parts[name] = np.ndarray(rows, kind, memory, place)
         place += _whole_lines(parts[name].nbytes)
     return Block(parts.pop("jet"), parts)

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pfnano_tag.models.batch import Batch, FlatInputs, GroupBatch, GroupInputs, padded_rows
+from pfnano_tag.models.batch import Batch, FlatInputs, GroupBatch, GroupInputs, padded_rows, target_tensor
 from pfnano_tag.nano.columns import Index, offsets_of, rows_of_lists
-from pfnano_tag.train.blocks import Block, Records, words
+from pfnano_tag.nano.targets import TARGETS
+from pfnano_tag.train.blocks import Block, Records, targets_in, words
 
 GROWTH = 1.25
 """Factor by which an array grows when the expected size was too small."""
@@ -78,6 +79,8 @@ class JetBuffer:
             self._records[name] = np.empty(self._expected.get(name, 0) + 1, dtype=records.dtype)
             padding = np.zeros((), dtype=records.dtype)
             padding["default"] = True
+            for target in targets_in(records):
+                padding[target] = TARGETS[target].unknown
             self._records[name][0] = padding
             self._used[name] = 1
 
@@ -116,6 +119,11 @@ class JetBuffer:
         """Drop all jets; the memory stays for others."""
         self._used = {name: 0 if name == "jet" else 1 for name in self._used}
 
+    def labels(self, start: int, stop: int) -> tuple[NDArray, NDArray]:
+        """Return class and weight of a range of jets, as they were appended."""
+        jets = self._records["jet"][start:stop]
+        return jets["label"], jets["weight"]
+
     def lengths(self, jets: Index) -> Index:
         """Return the number of constituents of jets over all groups."""
         return self._records["jet"]["counts"][jets].sum(axis=1, dtype=np.int64)
@@ -124,25 +132,29 @@ class JetBuffer:
         """Return jets as a batch with labels and weights, each group padded to its longest jet."""
         chosen = _taken(self._records["jet"], jets)
         starts, counts = chosen["starts"], chosen["counts"]
-        groups = {name: self._padded(name, starts[:, i], counts[:, i]) for i, name in enumerate(self.groups)}
+        groups, targets = {}, _targets_of(chosen)
+        for i, name in enumerate(self.groups):
+            rows_BN, mask_BN = padded_rows(starts[:, i], counts[:, i])
+            padded = _taken(self._records[name], rows_BN)
+            groups[name] = self._padded(padded, mask_BN)
+            targets |= _targets_of(padded)
         label, weight = torch.from_numpy(chosen["label"].astype(np.int64)), _tensor(chosen["weight"])
-        return Batch(_tensor(chosen["x"]), torch.from_numpy(chosen["default"]), groups, label, weight)
+        return Batch(_tensor(chosen["x"]), torch.from_numpy(chosen["default"]), groups, label, weight, targets)
 
-    def _padded(self, name: str, starts: Index, counts: NDArray[np.int32]) -> GroupBatch:
-        rows_BN, mask_BN = padded_rows(starts, counts)
-        padded = _taken(self._records[name], rows_BN)
+    @staticmethod
+    def _padded(padded: Records, mask_BN: NDArray[np.bool_]) -> GroupBatch:
         # few look at placeholders (attacks) and four-vectors (pairs), one by one: they stay where they lie
         vectors = torch.from_numpy(padded["vectors"]) if "vectors" in (padded.dtype.names or ()) else None
         default_BNF = torch.from_numpy(padded["default"])
         return GroupBatch(_tensor(padded["x"]), torch.from_numpy(mask_BN), default_BNF, vectors)
 
-    def flat(self, start: int, stop: int) -> tuple[FlatInputs, Tensor, Tensor]:
-        """Return inputs, labels and weights of a range of jets, neighbours as they were appended.
+    def flat(self, start: int, stop: int) -> tuple[FlatInputs, Tensor, Tensor, dict[str, Tensor]]:
+        """Return inputs, labels, weights and targets of a range of jets, neighbours as they were appended.
 
         The inputs share the buffer's memory: they hold until jets are dropped.
         """
         jets = self._records["jet"][start:stop]
-        groups = {}
+        groups, targets = {}, _targets_of(jets)
         for place, name in enumerate(self.groups):
             offsets = offsets_of(jets["counts"][:, place])
             first = int(jets["starts"][0, place]) if len(jets) else 1
@@ -150,14 +162,21 @@ class JetBuffer:
             vectors = torch.from_numpy(rows["vectors"]) if "vectors" in (rows.dtype.names or ()) else None
             x, default = torch.from_numpy(rows["x"]), torch.from_numpy(rows["default"])
             groups[name] = GroupInputs(x, default, torch.from_numpy(offsets), vectors)
+            targets |= _targets_of(rows)
         flat = FlatInputs(torch.from_numpy(jets["x"]), torch.from_numpy(jets["default"]), groups)
-        return flat, torch.from_numpy(jets["label"].astype(np.int64)), torch.from_numpy(jets["weight"].copy())
+        label, weight = torch.from_numpy(jets["label"].astype(np.int64)), torch.from_numpy(jets["weight"].copy())
+        return flat, label, weight, targets
 
 
 def _taken(records: Records, rows: NDArray[np.int64]) -> Records:
     """Return records of rows, in the shape of the rows."""
     taken = words(records).take(rows, axis=0, mode="clip")  # rows are in range: clip spares numpy a check
     return taken.view(records.dtype)[..., 0]
+
+
+def _targets_of(records: Records) -> dict[str, Tensor]:
+    """Return the targets that records hold, in their shape."""
+    return {name: target_tensor(records[name]) for name in targets_in(records)}
 
 
 def _tensor(field: NDArray) -> Tensor:

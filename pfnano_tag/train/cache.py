@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Protocol
 
@@ -23,9 +24,13 @@ from pfnano_tag.nano.columns import Index
 from pfnano_tag.train.blocks import Block, mapped_block, write_block
 from pfnano_tag.train.buffer import JetBuffer
 from pfnano_tag.train.decoding import ChunkOfFile
+from pfnano_tag.train.resampling import Draw
 
 USED = ("train", "validation")
 """Splits that a training reads."""
+
+LAPS = 100
+"""Times that an epoch goes through its chunks at most, to draw its number of jets; two, but for tiny samples."""
 
 _ADVICE = "set TMPDIR to a larger folder, or resources.cache=none"
 
@@ -59,8 +64,11 @@ class Window(Protocol):
 class Source(Protocol):
     """Training and validation jets in chunks."""
 
-    def window(self, order: Sequence[ChunkOfFile]) -> Window:
-        """A window over the training jets of chunks, in this order; empty at first."""
+    def window(self, order: Sequence[ChunkOfFile], draw: Draw | None = None) -> Window:
+        """A window over the training jets of chunks, in this order; empty at first.
+
+        With `draw` it takes in the jets that are drawn, and begins again behind the last chunk, `LAPS` times in all.
+        """
         ...
 
     def pools(self, size: int) -> Iterator[tuple[JetBuffer, int, int]]:
@@ -114,9 +122,17 @@ class Held:
                 jets.append(block, block.of_split(split))
                 self._ranges[split][chunk] = (before, len(jets))
 
-    def window(self, order: Sequence[ChunkOfFile]) -> Window:
+    def window(self, order: Sequence[ChunkOfFile], draw: Draw | None = None) -> Window:
         """Return a window that copies nothing: it numbers jets where they lie."""
-        return _HeldWindow(self._jets["train"], [self._ranges["train"][chunk] for chunk in order])
+        return _HeldWindow(self._jets["train"], self._ids(order, draw))
+
+    def _ids(self, order: Sequence[ChunkOfFile], draw: Draw | None) -> Iterator[Index]:
+        for lap, chunk in product(range(1 if draw is None else LAPS), order):
+            start, stop = self._ranges["train"][chunk]
+            if draw is None or start == stop:
+                yield np.arange(start, stop)
+            else:
+                yield start + draw(lap, chunk, *self._jets["train"].labels(start, stop))
 
     def pools(self, size: int) -> Iterator[tuple[JetBuffer, int, int]]:
         """Yield ranges of the validation jets."""
@@ -133,18 +149,18 @@ class Held:
 
 
 class _HeldWindow:
-    def __init__(self, buffer: JetBuffer, ranges: Sequence[tuple[int, int]]) -> None:
-        self._buffer, self._ranges = buffer, iter(ranges)
+    def __init__(self, buffer: JetBuffer, following: Iterator[Index]) -> None:
+        self._buffer, self._following = buffer, following
         self._ids: Index = np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def extend(self) -> bool:
-        following = next(self._ranges, None)
+        following = next(self._following, None)
         if following is None:
             return False
-        self._ids = np.concatenate([self._ids, np.arange(*following)])
+        self._ids = np.concatenate([self._ids, following])
         return True
 
     def keep(self, jets: Index) -> None:
@@ -182,12 +198,19 @@ class Streamed:
         self._size, self._constituents = size, constituents
         self._spare: list[JetBuffer] = []  # fresh memory is slow: epochs hand theirs on
 
-    def window(self, order: Sequence[ChunkOfFile]) -> Window:
+    def window(self, order: Sequence[ChunkOfFile], draw: Draw | None = None) -> Window:
         """Return a window that copies jets in, and closes up when jets leave."""
-        blocks = self._reader.blocks(order, ("train",))
         buffer = self._spare.pop() if self._spare else JetBuffer(self._size, self._constituents)
         buffer.clear()
-        return _StreamedWindow(blocks, buffer, self._spare)
+        return _StreamedWindow(self._chosen(order, draw), buffer, self._spare)
+
+    def _chosen(self, order: Sequence[ChunkOfFile], draw: Draw | None) -> Iterator[tuple[Block, Index | None]]:
+        for lap in range(1 if draw is None else LAPS):
+            for chunk, block in zip(order, self._reader.blocks(order, ("train",)), strict=True):
+                train = block.of_split("train")
+                if draw is not None:
+                    train = train[draw(lap, chunk, block.jets["label"][train], block.jets["weight"][train])]
+                yield block, None if draw is None and len(train) == len(block) else train
 
     def pools(self, size: int) -> Iterator[tuple[JetBuffer, int, int]]:
         """Yield ranges of the validation jets."""
@@ -207,18 +230,19 @@ class Streamed:
 
 
 class _StreamedWindow:
-    def __init__(self, blocks: Iterator[Block], buffer: JetBuffer, spare: list[JetBuffer]) -> None:
-        self._blocks, self._buffer, self._spare = blocks, buffer, spare
+    def __init__(
+        self, following: Iterator[tuple[Block, Index | None]], buffer: JetBuffer, spare: list[JetBuffer]
+    ) -> None:
+        self._following, self._buffer, self._spare = following, buffer, spare
 
     def __len__(self) -> int:
         return len(self._buffer)
 
     def extend(self) -> bool:
-        block = next(self._blocks, None)
-        if block is None:
+        following = next(self._following, None)
+        if following is None:
             return False
-        train = block.of_split("train")
-        self._buffer.append(block, None if len(train) == len(block) else train)
+        self._buffer.append(*following)
         return True
 
     def keep(self, jets: Index) -> None:

@@ -8,7 +8,7 @@ the same batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.command import progress
+from pfnano_tag.card.resampling import Resampling
 from pfnano_tag.errors import DataError, Incomplete, StudyError
 from pfnano_tag.models.batch import Batch, FlatInputs
 from pfnano_tag.nano.allocation import keep_freed_memory
@@ -29,16 +30,18 @@ from pfnano_tag.train.decoding import ChunkOfFile, Decoder
 from pfnano_tag.train.memory import MemoryPlan, constituents_per_jet
 from pfnano_tag.train.order import batches_of, chunk_order, release, seed_of
 from pfnano_tag.train.readers import Readers
+from pfnano_tag.train.resampling import Drawing, Population, drawing_of
 from pfnano_tag.train.sharding import Share, share_of
 
 
 @dataclass(frozen=True)
 class LabelledInputs:
-    """Inputs, labels (int64) and weights (float32) of jets."""
+    """Inputs, labels (int64), weights (float32) and truth targets (flat, by identifier) of jets."""
 
     inputs: FlatInputs
     label: Tensor
     weight: Tensor
+    targets: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -53,10 +56,12 @@ class Stream:
         Gives the jets of chunks.
     share : Share
         Which chunks and how many jets of the study these are.
+    population : Population
+        Training jets by class and weight.
     """
 
-    def __init__(self, source: Source, share: Share) -> None:
-        self._source, self.share = source, share
+    def __init__(self, source: Source, share: Share, population: Population) -> None:
+        self._source, self.share, self.population = source, share, population
 
     @classmethod
     def of_study(
@@ -99,9 +104,9 @@ class Stream:
                 )
         keep_freed_memory()
         readers = card.resources.readers
-        reader: BlockReader = _Here(card, prepared, plan.vectors)
+        reader: BlockReader = _Here(card, prepared, plan)
         if readers:
-            reader = Readers(readers, card, prepared, plan.vectors)
+            reader = Readers(readers, card, prepared, plan.vectors, plan.targets)
         share = share_of(prepared) if share is None else share
         if asked is not None and (share.size == 1 or plan.cache != "none"):
             reader = _Watched(reader, asked)
@@ -110,7 +115,7 @@ class Stream:
         except BaseException:
             reader.close()
             raise
-        return cls(source, share)
+        return cls(source, share, Population.of_tables(prepared.weights))
 
     @classmethod
     def of_jets(cls, training: LabelledInputs, validation: LabelledInputs) -> Stream:
@@ -118,7 +123,10 @@ class Stream:
         parts = [(0, "train", training), (1, "validation", validation)]
         blocks = [((file, 0), _block(part, split)) for file, split, part in parts]
         expected = {split: len(part) for _, split, part in parts}
-        return cls(Held(blocks, expected, {}), Share(0, (range(1), range(1)), expected, (len(training),)))
+        classes = 1 + max(int(part.label.max()) for part in (training, validation))
+        population = Population.of_jets(training.label.numpy(), training.weight.numpy(), classes)
+        share = Share(0, (range(1), range(1)), expected, (len(training),))
+        return cls(Held(blocks, expected, {}), share, population)
 
     def __enter__(self) -> Stream:
         return self
@@ -132,7 +140,15 @@ class Stream:
         """End reader processes, remove the cache."""
         self._source.close()
 
-    def loader(self, batch_size: int, buffer: int, buckets: bool, seed: int, pin: bool = False) -> Loader:
+    def loader(
+        self,
+        batch_size: int,
+        buffer: int,
+        buckets: bool,
+        seed: int,
+        pin: bool = False,
+        resampling: Resampling | None = None,
+    ) -> Loader:
         """Return the batches of a network's epochs.
 
         Parameters
@@ -147,8 +163,17 @@ class Stream:
             Of the study.
         pin : bool
             Put batches into page-locked memory, for a network on a GPU.
+        resampling : Resampling, optional
+            Draw the jets of each epoch; else each comes once.
+
+        Raises
+        ------
+        CardError
+            When they can't be drawn so.
         """
-        return Loader(self._source, self.share, batch_size, buffer, buckets, seed, pin)
+        drawing = None if resampling is None else drawing_of(resampling, self.population)
+        share = self.share if drawing is None else self.share.drawn(drawing.jets)
+        return Loader(self._source, share, batch_size, buffer, buckets, seed, pin, drawing)
 
     def validation(self, size: int) -> Iterator[LabelledInputs]:
         """Yield all validation jets in the order of the files, at least `size` at a time but for the last.
@@ -171,9 +196,11 @@ class Loader:
     source : Source
         Gives windows over the training jets.
     share : Share
-        Which chunks and how many jets of the study these are.
+        Which chunks and how many jets of the study, or how many that are drawn of them, these are.
     batch_size, buffer, buckets, seed, pin
         As for `Stream.loader`.
+    drawing : Drawing, optional
+        How the jets of an epoch are drawn; None: each training jet once.
     """
 
     source: Source
@@ -183,17 +210,18 @@ class Loader:
     buckets: bool
     seed: int
     pin: bool = False
+    drawing: Drawing | None = None
 
     def __len__(self) -> int:
         return self.share.steps(self.batch_size)
 
     @property
     def jets(self) -> int:
-        """Training jets of this process."""
-        return self.share.jets["train"]
+        """Jets of an epoch of this process."""
+        return self.share.training[self.share.rank]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch, each training jet exactly once: the same number in all processes.
+        """Yield the batches of an epoch, each training jet once, or as it is drawn: as many in all processes.
 
         A process that has no more jets yields empty batches until the others are done.
 
@@ -212,7 +240,8 @@ class Loader:
         rank = [self.share.rank] if self.share.rank else []
         generator = torch.Generator().manual_seed(seed_of(self.seed, "order", epoch, *rank))
         order = chunk_order([len(chunks) for chunks in self.share.chunks], generator)
-        window = self.source.window([(file, self.share.chunks[file][place]) for file, place in order])
+        draw = None if self.drawing is None else self.drawing.draw(self.seed, epoch)
+        window = self.source.window([(file, self.share.chunks[file][place]) for file, place in order], draw)
         try:
             yield from self._batches(window, epoch, generator, start)
         finally:
@@ -228,28 +257,56 @@ class Loader:
         more = True
         while more:
             while more and len(window) < wanted:
-                more = window.extend()
+                more = window.extend() and not self._enough(seen + len(window))
             leaving, staying = release(len(window), not more, batch_size, generator)
+            if self.drawing is not None:
+                leaving = leaving[: self.jets - seen]
             for jets in batches_of(leaving, batch_size, lengths, of_buckets):
                 done += 1
                 if done > start:
                     yield self._batch(window, jets)
             seen += len(leaving)
             window.keep(staying)
-        _check_count("train", seen, self.jets)
+        if self.drawing is None:
+            _check_count("train", seen, self.jets)
+        elif seen < self.jets:
+            raise StudyError(
+                f"of {self.jets} jets per epoch {seen} could be drawn from the files, prepared.json promises "
+                "more: run `prepare` again"
+            )
         for _ in range(max(done, start), len(self)):
             yield self._batch(window, np.empty(0, dtype=np.int64))
 
+    def alike(self, jets: Iterator[LabelledInputs]) -> Iterator[LabelledInputs]:
+        """Yield validation jets with weights that make them like the training's jets, drawn or not."""
+        for pool in jets:
+            if self.drawing is None:
+                yield pool
+            else:
+                target = self.drawing.target(pool.label.numpy(), pool.weight.numpy())
+                yield replace(pool, weight=torch.from_numpy(target))
+
+    def _enough(self, jets: int) -> bool:
+        """Whether an epoch has drawn its number of jets; without drawing the last chunk ends it."""
+        return self.drawing is not None and jets >= self.jets
+
     def _batch(self, window: Window, jets: Index) -> Batch:
-        batch = window.batch(jets)
+        batch = self._weighted(window.batch(jets))
         return batch.pinned() if self.pin else batch
+
+    def _weighted(self, batch: Batch) -> Batch:
+        """A batch with the weights that drawing leaves."""
+        if self.drawing is None or batch.label_B is None or batch.weight_B is None:
+            return batch
+        weight_B = self.drawing.loss_weight(batch.label_B.numpy(), batch.weight_B.numpy())
+        return replace(batch, weight_B=torch.from_numpy(weight_B))
 
 
 class _Here:
     """Reads in this process."""
 
-    def __init__(self, card: Card, prepared: Prepared, vectors: bool) -> None:
-        self._decoder = Decoder(card, prepared, vectors)
+    def __init__(self, card: Card, prepared: Prepared, plan: MemoryPlan) -> None:
+        self._decoder = Decoder(card, prepared, plan.vectors, plan.targets)
 
     def blocks(self, chunks: Sequence[ChunkOfFile], splits: Sequence[str]) -> Iterator[Block]:
         return (self._decoder.block(chunk, splits) for chunk in chunks)
@@ -293,7 +350,7 @@ def _source(reader: BlockReader, prepared: Prepared, plan: MemoryPlan, share: Sh
 def _block(jets: LabelledInputs, split: str) -> Block:
     """Return jets in memory as a block of one split."""
     flat = jets.inputs
-    builder = BlockBuilder(list(flat.groups))
+    builder = BlockBuilder(list(flat.groups), list(jets.targets))
     x, default, _ = builder.allocate("jet", len(flat), flat.jet_JF.shape[1], False)
     x[:], default[:] = flat.jet_JF.numpy(), flat.jet_default_JF.numpy()
     for name, group in flat.groups.items():
@@ -304,7 +361,8 @@ def _block(jets: LabelledInputs, split: str) -> Block:
             vectors[:] = group.vectors_N4.numpy()
     counts = {name: group.counts.numpy() for name, group in flat.groups.items()}
     splits = np.full(len(jets), SPLITS.index(split), dtype=np.uint8)
-    builder.add(counts, jets.label.numpy(), jets.weight.numpy(), splits)
+    targets = {name: values.numpy() for name, values in jets.targets.items()}
+    builder.add(counts, jets.label.numpy(), jets.weight.numpy(), splits, targets)
     return builder.block()
 
 

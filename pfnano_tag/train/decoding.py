@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pfnano_tag.card.card import Card
 from pfnano_tag.errors import DataError
+from pfnano_tag.nano.targets import group_of
 from pfnano_tag.prepare.prepared import Prepared
 from pfnano_tag.prepare.sample import LabelledJets, PreparedFile
-from pfnano_tag.prepare.scaled import scaled_jets
+from pfnano_tag.prepare.scaled import scaled_jets, truncated
 from pfnano_tag.train.blocks import Block, BlockBuilder
 from pfnano_tag.train.weight_lookup import weight_column
 
@@ -37,12 +40,14 @@ class Decoder:
         The prepared study.
     vectors : bool
         Whether blocks have the constituents' four-vectors.
+    targets : sequence of str
+        Truth targets that blocks have (`nano.targets`).
     """
 
-    def __init__(self, card: Card, prepared: Prepared, vectors: bool) -> None:
-        self.card, self.prepared, self.vectors = card, prepared, vectors
+    def __init__(self, card: Card, prepared: Prepared, vectors: bool, targets: Sequence[str] = ()) -> None:
+        self.card, self.prepared, self.vectors, self.targets = card, prepared, vectors, tuple(targets)
         prepared.inputs.declare()  # a new process does not know a study's own features
-        self._builder = BlockBuilder([name for name in prepared.inputs.groups if name != "jet"])
+        self._builder = BlockBuilder([name for name in prepared.inputs.groups if name != "jet"], self.targets)
         self._open: OrderedDict[int, PreparedFile] = OrderedDict()
 
     def __enter__(self) -> Decoder:
@@ -87,7 +92,17 @@ class Decoder:
         scaled = scaled_jets(jets.table, self.prepared.inputs, self.vectors, self._builder.allocate)
         counts = {name: np.diff(group.offsets) for name, group in scaled.groups.items()}
         weight = weight_column(self.prepared.weights, jets.label, *(jets.stored[name] for name in KINEMATICS))
-        self._builder.add(counts, jets.label, weight, jets.split)
+        self._builder.add(counts, jets.label, weight, jets.split, self._targets_of(jets))
+
+    def _targets_of(self, jets: LabelledJets) -> dict[str, NDArray[Any]]:
+        """Return the targets of the constituents that the inputs keep."""
+        found = {}
+        for name in self.targets:
+            values, group = jets.table.targets[name], group_of(name)
+            cap = self.prepared.inputs.caps.get(group)
+            rows = None if cap is None else truncated(jets.table.groups[group], cap)[0]
+            found[name] = values if rows is None else values[rows]
+        return found
 
     def _check_vectors(self, block: Block, path: str) -> None:
         lacking = [name for name, there in block.has_vectors.items() if not there]
@@ -101,6 +116,7 @@ class Decoder:
         if file not in self._open:
             while len(self._open) >= FILES_AT_ONCE:
                 self._open.popitem(last=False)[1].close()
-            self._open[file] = PreparedFile(self.card, self.prepared, self.prepared.files[file], stored=KINEMATICS)
+            record = self.prepared.files[file]
+            self._open[file] = PreparedFile(self.card, self.prepared, record, stored=KINEMATICS, targets=self.targets)
         self._open.move_to_end(file)
         return self._open[file]

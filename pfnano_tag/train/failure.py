@@ -71,5 +71,5 @@ def tensors_of(batch: Batch) -> dict[str, Tensor]:
     for name, group in batch.groups.items():
         named[f"{name}/x"], named[f"{name}/mask"] = group.x_BNF, group.mask_BN
         named[f"{name}/default"], named[f"{name}/vectors"] = group.default_BNF, group.vectors_BN4
-    named |= {"label": batch.label_B, "weight": batch.weight_B}
+    named |= {"label": batch.label_B, "weight": batch.weight_B} | batch.targets
     return {name: values for name, values in named.items() if values is not None}

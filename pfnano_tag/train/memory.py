@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pfnano_tag.card.card import Card
 from pfnano_tag.errors import DataError
+from pfnano_tag.nano.targets import of_group
 from pfnano_tag.prepare.prepared import Prepared
 from pfnano_tag.prepare.splitting import SPLITS
 from pfnano_tag.train.cache import USED
@@ -27,8 +28,8 @@ FILE = 0.018 * GB
 WORKING = 4
 """Memory to read a chunk, over the size of its branches: they, derived columns and scaled ones (2 to 3 measured)."""
 
-VALUE, VECTOR = 4 + 1, 16
-"""Bytes of a feature's value with its placeholder flag, and of a four-vector."""
+VALUE, VECTOR, TARGET = 4 + 1, 16, 4
+"""Bytes of a feature's value with its placeholder flag, of a four-vector, and of a truth target."""
 JET = 8 + 4 + 3 * 16 + 32
 """Bytes of a jet's label, weight, places of constituents, and of its number in permutations."""
 
@@ -43,6 +44,8 @@ class MemoryPlan:
         `none`, `ram` or `scratch`.
     vectors : bool
         Whether four-vectors are read.
+    targets : tuple of str
+        Truth targets that are read.
     window : int
         Training jets in the shuffle buffer.
     parts : dict of float
@@ -53,6 +56,7 @@ class MemoryPlan:
 
     cache: str
     vectors: bool
+    targets: tuple[str, ...]
     window: int
     parts: dict[str, float]
     scratch: int
@@ -78,16 +82,23 @@ def constituents_per_jet(prepared: Prepared) -> dict[str, float]:
     }
 
 
-def bytes_per_jet(prepared: Prepared, vectors: bool) -> float:
+def bytes_per_jet(prepared: Prepared, vectors: bool, targets: Sequence[str] = ()) -> float:
     """Mean memory of a scaled jet."""
-    size = float(JET) + VALUE * len(prepared.inputs.groups.get("jet", ()))
+    size = float(JET) + VALUE * len(prepared.inputs.groups.get("jet", ())) + TARGET * len(of_group(targets, "jet"))
     for group, mean in constituents_per_jet(prepared).items():
-        size += mean * (VALUE * len(prepared.inputs.groups[group]) + VECTOR * vectors)
+        features, truth = prepared.inputs.groups[group], of_group(targets, group)
+        size += mean * (VALUE * len(features) + VECTOR * vectors + TARGET * len(truth))
     return size
 
 
 def memory_plan(
-    card: Card, prepared: Prepared, buffers: Sequence[int], vectors: bool, share: Share | None = None
+    card: Card,
+    prepared: Prepared,
+    buffers: Sequence[int],
+    vectors: bool,
+    targets: Sequence[str] = (),
+    drawn: Sequence[int] = (),
+    share: Share | None = None,
 ) -> MemoryPlan:
     """Choose the cache and add up the memory of one process.
 
@@ -101,26 +112,42 @@ def memory_plan(
         `training.buffer` of each network.
     vectors : bool
         Whether a network needs four-vectors.
+    targets : sequence of str
+        Truth targets that networks need.
+    drawn : sequence of int
+        Jets per epoch of networks that draw theirs.
     share : Share, optional
         Which jets the process reads; all when not given.
     """
     cache = card.resources.cache
     share = share_of(prepared) if share is None else share
+    most = max([share.jets["train"], *drawn])
     buffer = share.buffer(max(buffers))
     if cache == "auto":
-        held = _plan(card, prepared, "ram", buffer, vectors, share)
-        return held if held.total <= allowed(card) else _plan(card, prepared, "none", buffer, vectors, share)
-    return _plan(card, prepared, cache, buffer, vectors, share)
+        held = _plan(card, prepared, "ram", buffer, vectors, targets, most, share)
+        if held.total <= allowed(card):
+            return held
+        cache = "none"
+    return _plan(card, prepared, cache, buffer, vectors, targets, most, share)
 
 
-def _plan(card: Card, prepared: Prepared, cache: str, buffer: int, vectors: bool, share: Share) -> MemoryPlan:
-    per_jet, used = bytes_per_jet(prepared, vectors), share.jets
+def _plan(
+    card: Card,
+    prepared: Prepared,
+    cache: str,
+    buffer: int,
+    vectors: bool,
+    targets: Sequence[str],
+    most: int,
+    share: Share,
+) -> MemoryPlan:
+    per_jet, used = bytes_per_jet(prepared, vectors, targets), share.jets
     chunks = max(1, sum(map(len, share.chunks)))
     block = per_jet * sum(used.values()) / chunks
     readers = card.resources.readers
     files = FILE * min(FILES_AT_ONCE, sum(map(bool, share.chunks)))
     working = WORKING * card.resources.chunk_bytes + files
-    window = round(min(buffer, used["train"]) + used["train"] / chunks)
+    window = round(min(buffer, most) + most / chunks)
     parts = {"program": PROGRAM}
     if cache == "ram":
         parts["jets"] = per_jet * sum(used.values())
@@ -132,7 +159,7 @@ def _plan(card: Card, prepared: Prepared, cache: str, buffer: int, vectors: bool
     else:
         parts["reading"] = working + block
     scratch = round(per_jet * sum(used.values())) if cache == "scratch" else 0
-    return MemoryPlan(cache, vectors, window, parts, scratch)
+    return MemoryPlan(cache, vectors, tuple(targets), window, parts, scratch)
 
 
 def allowed(card: Card) -> float:

@@ -19,7 +19,8 @@ from pfnano_tag.attack.registry import make
 from pfnano_tag.card.attacks import Attack
 from pfnano_tag.card.training import Training
 from pfnano_tag.errors import CardError, DataError
-from pfnano_tag.models.batch import Batch, call
+from pfnano_tag.models.batch import Batch, call, call_all
+from pfnano_tag.models.batch_tasks import label_weights, total_loss
 from pfnano_tag.models.layers import has_row_norm, in_step
 from pfnano_tag.models.losses import LOSSES, divergence, weighted_mean
 from pfnano_tag.prepare.inputs import InputSpec
@@ -61,7 +62,8 @@ class Objective:
 
     Which batches and which of their jets are attacked is a pure function of the seed, the epoch and the batch's
     number, so that a resumed training attacks the same ones. The attack sees the network as it is at that batch, in
-    evaluation mode, and raises the loss of the card without weights; then the network is in training mode again.
+    evaluation mode, and raises the loss of the card without weights, that of the flavour; then the network is in
+    training mode again. Further tasks of a network see the same jets, attacked or not.
 
     Parameters
     ----------
@@ -99,7 +101,9 @@ class Objective:
         them: loss and gradients remain to be added up (`World.add_gradients`).
 
         The batch passes in parts whose gradients add up: a network of sequences takes so many constituents at once
-        (`training.constituents_at_once`), and where memory runs out, the jets at once are halved from then on.
+        (`training.constituents_at_once`), and where memory runs out, the jets at once are halved from then on. The
+        sums of a part are divided by the weights of the whole batch, each task's by its own. A geometric mean of
+        losses is no sum: there the loss is the mean over the parts.
 
         Parameters
         ----------
@@ -139,10 +143,13 @@ class Objective:
         self, module: nn.Module, batch: Batch, parts: list[Batch], weight: float, epoch: int, number: int
     ) -> Tensor:
         total = torch.zeros((), device=batch.jet_BF.device)
+        own = label_weights(module, batch)
+        weights = dict(zip(own, self._world.sums(*own.values()), strict=True)) if own else own
         for place, part in enumerate(parts):
             share = weight_of(part) / weight if weight else 0.0
+            of_part = {name: of_all * share for name, of_all in weights.items()}
             with self._precision(batch.jet_BF.device), in_step() as tied:
-                loss = tied(self(module, part, epoch, number, place) * share)
+                loss = tied(self(module, part, epoch, number, place, of_part) * share)
             loss.backward()
             total = total + loss.detach()
         return total
@@ -159,7 +166,15 @@ class Objective:
         half = self._settings.precision == "bfloat16"
         return torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext()
 
-    def __call__(self, module: nn.Module, batch: Batch, epoch: int, number: int, part: int = 0) -> Tensor:
+    def __call__(
+        self,
+        module: nn.Module,
+        batch: Batch,
+        epoch: int,
+        number: int,
+        part: int = 0,
+        weights: dict[str, float] | None = None,
+    ) -> Tensor:
         """Weighted mean loss of a batch or a part of it, a scalar with gradients.
 
         Parameters
@@ -174,27 +189,40 @@ class Objective:
             Of the batch in its epoch, from 0.
         part : int
             Of the batch, from 0.
+        weights : dict of float or None
+            What the sums of further tasks are divided by; None: the weights of what has a label here.
         """
         if self._attack is None or not is_attacked(self._settings, epoch, number):
-            return self._loss_of(call(module, batch), batch)
+            return self._loss_of(module, call_all(module, batch), batch, weights)
         chosen_A = self._chosen(len(batch), epoch, number, part).to(batch.jet_BF.device)
         nominal = batch if len(chosen_A) == len(batch) else batch.select(chosen_A)
         distort = make(self._attack, self._inputs, seed=seed_of(self._seed, "attack", epoch), loss=self.loss)
         attacked = distort(module, nominal) if len(nominal) else nominal
         if self._settings.attack_loss == "adversarial":
             seen = attacked if nominal is batch else batch.with_jets(chosen_A, attacked)
-            return self._loss_of(call(module, seen), batch)
-        logits_BK = call(module, batch)
+            return self._loss_of(module, call_all(module, seen), batch, weights)
+        outputs = call_all(module, batch)
+        if not len(nominal):
+            return self._loss_of(module, outputs, batch, weights)
+        logits_BK = outputs["flavour"]
         divergence_A = divergence(logits_BK[chosen_A], call(module, attacked))
         divergence_B = logits_BK.new_zeros(len(batch)).index_copy(0, chosen_A, divergence_A)
         regulariser = weighted_mean(divergence_B, batch.weight_B)
-        return self._loss_of(logits_BK, batch) + self._settings.attack_kl_weight * regulariser
+        return self._loss_of(module, outputs, batch, weights, self._settings.attack_kl_weight * regulariser)
 
-    def _loss_of(self, logits_BK: Tensor, batch: Batch) -> Tensor:
+    def _loss_of(
+        self,
+        module: nn.Module,
+        outputs: dict[str, Tensor],
+        batch: Batch,
+        weights: dict[str, float] | None,
+        regulariser: Tensor | float = 0.0,
+    ) -> Tensor:
+        """Loss of the card, with what is added to it, and those of further tasks that the network has."""
         if not len(batch):  # a mean over no jets is not a number, but batch norm goes backward in all processes
-            return logits_BK.sum()
-        loss: Tensor = self.loss(logits_BK, batch.label_B, batch.weight_B)
-        return loss
+            return outputs["flavour"].sum()
+        flavour_loss: Tensor = self.loss(outputs["flavour"], batch.label_B, batch.weight_B)
+        return total_loss(module, flavour_loss + regulariser, outputs, batch, weights)
 
     def _chosen(self, count: int, epoch: int, number: int, part: int = 0) -> Tensor:
         """Jets of a batch that are attacked, rising."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pfnano_tag.card.training import Training
 from pfnano_tag.train.averaging import Lookahead
+from pfnano_tag.train.muon import Muon
 
 WARM_UP = 0.05
 """Fraction of the steps in which `cosine` rises linearly."""
@@ -25,14 +26,15 @@ DECAY_START = 0.7
 INVERSE_EPOCHS = 30
 """Epochs after which `inverse` has halved the learning rate (as in the trainings of arXiv:2203.13890)."""
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer | Muon]] = {
     "adamw": torch.optim.AdamW,
     "adam": torch.optim.Adam,
     "radam": torch.optim.RAdam,
+    "muon": Muon,
 }
 
 
-Optimizer = torch.optim.Optimizer | Lookahead
+Optimizer = torch.optim.Optimizer | Muon | Lookahead
 
 
 def make_optimizer(settings: Training, parameters: Iterable[nn.Parameter]) -> Optimizer:

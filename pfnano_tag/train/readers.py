@@ -50,15 +50,17 @@ class Readers:
     ----------
     count : int
         Processes, at least one.
-    card, prepared, vectors
+    card, prepared, vectors, targets
         As for `Decoder`.
     """
 
-    def __init__(self, count: int, card: Card, prepared: Prepared, vectors: bool) -> None:
+    def __init__(
+        self, count: int, card: Card, prepared: Prepared, vectors: bool, targets: Sequence[str] = ()
+    ) -> None:
         self.count = count
         self._prepared = prepared
-        study = {"card": card.model_dump(mode="json"), "prepared": prepared.to_json(), "vectors": vectors}
-        self._first_message = json.dumps(study).encode()
+        study = {"card": card.model_dump(mode="json"), "prepared": prepared.to_json()}
+        self._first_message = json.dumps({**study, "vectors": vectors, "targets": list(targets)}).encode()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._sockets: list[socket.socket] = []
         self._tickets = 0
@@ -193,7 +195,7 @@ def serve(descriptor: int) -> None:
 def _serve(caller: socket.socket, study: dict[str, Any]) -> None:
     card, prepared = strictly(Card, study["card"]), prepared_of(study["prepared"])
     keep_freed_memory()
-    with Decoder(card, prepared, study["vectors"]) as decoder:
+    with Decoder(card, prepared, study["vectors"], study["targets"]) as decoder:
         while True:
             _serve_one(caller, decoder)
 

@@ -79,7 +79,7 @@ class Recipe:
             When the architecture doesn't take the arguments.
         """
         features = feature_counts(self.inputs)
-        return build(self.architecture, self.arguments, features, len(self.classes))
+        return build(self.architecture, self.arguments, features, len(self.classes), self.classes)
 
     def to_json(self) -> dict[str, Any]:
         """All that must be the same for a training to be resumed, as plain JSON values."""

@@ -9,6 +9,8 @@ Names of metrics:
   `attacks.fgsm.0.01.BvsL.common_sample`: on the sample that is attacked through one network;
 - `comparison.chi2ndf.BvsL`: agreement of data and simulation, mean over the regions; `....BvsL.REGION`: in one;
   `comparison.chi2ndf.mean`: over regions and discriminants. The lowest is the best.
+
+Further metrics stand beside the one that ranks, and so do the values of a scan, as the checkpoints have them.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pfnano_tag.card.card import Card
+from pfnano_tag.card.expansion import shown
 from pfnano_tag.card.folder import check_bound, model_folder, read_results
 from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import StudyError, nearest
@@ -57,17 +60,19 @@ class Known:
     missing: Mapping[str, Sequence[str]]
 
 
-def select(card: Card, metric: str, models: Sequence[str] | None = None, write: bool = True) -> dict[str, Any]:
+def select(
+    card: Card, metrics: str | Sequence[str], models: Sequence[str] | None = None, write: bool = True
+) -> dict[str, Any]:
     """Rank trained models.
 
     Parameters
     ----------
     card : Card
         The study's card.
-    metric : str
-        See above.
+    metrics : str or sequence of str
+        See above; the first one ranks, the others are shown beside it.
     models : sequence of str or None
-        Names in section `models`; None: all that are trained.
+        Names in section `models`, also of scans; None: all that are trained.
     write : bool
         Whether to write `models/selection.json`.
 
@@ -75,7 +80,8 @@ def select(card: Card, metric: str, models: Sequence[str] | None = None, write: 
     -------
     dict
         Content of `models/selection.json`: `metric`, `better` (`lower` or `higher`), `ranking` (best first; equals in
-        the card's order, models without a value last) and `missing`.
+        the card's order, models without a value last; each with `beside`, metric to value and error, and `scanned`,
+        dotted key to value) and `missing`.
 
     Raises
     ------
@@ -84,26 +90,30 @@ def select(card: Card, metric: str, models: Sequence[str] | None = None, write: 
     """
     check_bound(card)
     known = known_of(card, models)
-    if metric not in known.metrics:
-        raise StudyError(_not_there(metric, known))
-    lower = metric.startswith(CHI2NDF) or lower_is_better(metric)
+    metric, *beside = dict.fromkeys([metrics] if isinstance(metrics, str) else metrics)
+    for one in (metric, *beside):
+        if one not in known.metrics:
+            raise StudyError(_not_there(one, known))
+    lower = _is_better_low(metric)
     found = known.metrics[metric]
     without = [name for name in known.taggers if name not in found]
     by_value = sorted((n for n in known.taggers if n in found), key=lambda n: found[n].value * (1 if lower else -1))
+    stages = dict.fromkeys(["models", *(one.partition(".")[0] for one in (metric, *beside))])
     selection = {
         "metric": metric,
         "better": "lower" if lower else "higher",
         "ranking": [
             {
                 "model": name,
-                "value": found[name].value if name in found else None,
-                "error": found[name].error if name in found else None,
+                **_entry(found.get(name)),
                 "epoch": known.taggers[name].epoch,
                 "hash": known.taggers[name].hash,
+                "scanned": _scanned(card, known.taggers[name]),
+                "beside": {one: _entry(known.metrics[one].get(name)) for one in beside},
             }
             for name in [*by_value, *without]
         ],
-        "missing": [*known.missing.get("models", ()), *known.missing.get(metric.partition(".")[0], ())],
+        "missing": [note for stage in stages for note in known.missing.get(stage, ())],
     }
     if write:
         write_json(model_folder(card, "selection.json"), selection)
@@ -112,7 +122,7 @@ def select(card: Card, metric: str, models: Sequence[str] | None = None, write: 
 
 def known_of(card: Card, models: Sequence[str] | None = None) -> Known:
     """Return all metrics of trained models; see `select`. Results of another training of a model are left out."""
-    names = list(card.models) if models is None else list(dict.fromkeys(models))
+    names = card.models_named(models)
     for name in names:
         card.training_of(name)
     trained = [name for name in names if epochs_of(model_folder(card, name))]
@@ -120,6 +130,7 @@ def known_of(card: Card, models: Sequence[str] | None = None) -> Known:
         raise StudyError(f"{card.folder / 'models'}: none of {', '.join(names) or 'no models'} is trained")
     taggers = {name: load_checkpoint(find_checkpoint(card, name)) for name in trained}
     missing = {"models": [f"{name} is not trained" for name in names if name not in trained]}
+    missing["models"] += [note for name, tagger in taggers.items() if (note := _other_values(card, name, tagger))]
     metrics: dict[str, dict[str, Measured]] = {}
     for name, tagger in taggers.items():
         for metric, value in tagger.training.get("metrics", {}).items():
@@ -146,15 +157,63 @@ def known_of(card: Card, models: Sequence[str] | None = None) -> Known:
 
 
 def as_table(selection: Mapping[str, Any]) -> str:
-    """Return a ranking as text, best first."""
-    rows = [("", "model", "epoch", selection["metric"])]
-    for place, entry in enumerate(selection["ranking"], 1):
-        error = "" if entry["error"] is None else f" ± {entry['error']:.4f}"
-        value = "not known" if entry["value"] is None else f"{entry['value']:.4f}{error}"
-        rows.append((f"{place}" if entry["value"] is not None else "-", entry["model"], str(entry["epoch"]), value))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    """Return a ranking as text, best first: the metric, those beside it, what was scanned."""
+    ranking = selection["ranking"]
+    scanned = list(dict.fromkeys(key for entry in ranking for key in entry["scanned"]))
+    beside = list(ranking[0]["beside"]) if ranking else []
+    rows = [["", "model", "epoch", selection["metric"], *beside, *scanned]]
+    for place, entry in enumerate(ranking, 1):
+        values = [_in_cell(one) for one in (entry, *(entry["beside"][metric] for metric in beside))]
+        points = [shown(entry["scanned"][key]) if key in entry["scanned"] else "" for key in scanned]
+        number = f"{place}" if entry["value"] is not None else "-"
+        rows.append([number, entry["model"], str(entry["epoch"]), *values, *points])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, f"({selection['better']} is better)", *(f"- {note}" for note in selection["missing"])])
+    better = f"({selection['better']} is better)"
+    if beside:
+        lows = ["lower" if _is_better_low(metric) else "higher" for metric in beside]
+        others = ", ".join(lows)
+        better = f"(ranked by {selection['metric']}: {selection['better']} is better; of the others: {others})"
+    return "\n".join([*lines, better, *(f"- {note}" for note in selection["missing"])])
+
+
+def _is_better_low(metric: str) -> bool:
+    return metric.startswith(CHI2NDF) or lower_is_better(metric)
+
+
+def _entry(measured: Measured | None) -> dict[str, float | None]:
+    return {"value": None, "error": None} if measured is None else {"value": measured.value, "error": measured.error}
+
+
+def _in_cell(entry: Mapping[str, Any]) -> str:
+    error = "" if entry["error"] is None else f" ± {entry['error']:.4f}"
+    return "not known" if entry["value"] is None else f"{entry['value']:.4f}{error}"
+
+
+def _scanned(card: Card, tagger: Tagger) -> dict[str, Any]:
+    """Return the values of the scanned keys, as they were in the training."""
+    scanned = card.models[tagger.name].scanned if tagger.name in card.models else None
+    own = {"arguments": tagger.arguments, "training": tagger.training.get("settings", {})}
+    values = scanned.values if scanned is not None else {}  # the length of a training is no setting of a checkpoint
+    return {key: own[key.partition(".")[0]].get(key.partition(".")[2], value) for key, value in values.items()}
+
+
+def _other_values(card: Card, name: str, tagger: Tagger) -> str:
+    """Return a note where a scan's training was made with other values than the card's; else nothing."""
+    scanned = card.models[name].scanned
+    if scanned is None:
+        return ""
+    trained = _scanned(card, tagger)
+    other = [key for key, value in scanned.values.items() if not _same(trained[key], value)]
+    values = ", ".join(f"{key} {shown(trained[key])}" for key in other)
+    return f"{name} was trained with {values}, unlike the card's (`train --overwrite`)" if other else ""
+
+
+def _same(trained: Any, value: Any) -> bool:
+    """Whether a setting was as scanned; what a section's defaults add to a mapping does not count."""
+    if isinstance(trained, Mapping) and isinstance(value, Mapping):
+        return all(key in trained and _same(trained[key], one) for key, one in value.items())
+    return bool(trained == value)
 
 
 Found = Iterator[tuple[str, str, Measured]]

@@ -7,12 +7,12 @@ the files: a file is opened by few ranks, and what they find, put together by ra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
-from pfnano_tag.errors import DataError, StudyError
+from pfnano_tag.errors import CardError, DataError, StudyError
 from pfnano_tag.nano.columns import Index
 from pfnano_tag.prepare.prepared import FileRecord, Prepared
 from pfnano_tag.prepare.splitting import SPLITS
@@ -49,6 +49,21 @@ class Share:
     def total(self) -> int:
         """Training jets of all ranks."""
         return sum(self.training)
+
+    def drawn(self, jets: int) -> Share:
+        """The share when so many jets are drawn in an epoch, by a process alone.
+
+        Raises
+        ------
+        CardError
+            When several processes share the jets: how many each would draw is not known before it reads.
+        """
+        if self.size > 1:
+            raise CardError(
+                f"training.resampling: {self.size} processes can't share jets that are drawn; train in one process, "
+                "or take the key out (the loss then has weights)"
+            )
+        return replace(self, training=(jets,))
 
     def steps(self, batch_size: int) -> int:
         """Batches in an epoch, the same for all ranks: those of one process with batches of `batch_size` jets."""

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import torch
 
 from pfnano_tag.card.card import Card
+from pfnano_tag.card.expansion import in_words as scanned_in_words
 from pfnano_tag.card.folder import bind, model_folder, prepared_path
 from pfnano_tag.card.launch import Launch, launch_of
 from pfnano_tag.errors import CardError, OutputError
 from pfnano_tag.evaluate.metrics import best_of, check_metric, metric_names
+from pfnano_tag.evaluate.tasks import task_metric_names
 from pfnano_tag.models.device import chosen_device
 from pfnano_tag.prepare.prepared import Prepared, read_prepared
 from pfnano_tag.train import rate_finder
@@ -24,7 +26,9 @@ from pfnano_tag.train.memory import MemoryPlan, check_memory, memory_plan
 from pfnano_tag.train.objective import in_words, make_loss
 from pfnano_tag.train.recipe import Recipe
 from pfnano_tag.train.record import clear, is_trained
+from pfnano_tag.train.resampling import Drawing, Population, drawing_of
 from pfnano_tag.train.sharding import Share, share_of
+from pfnano_tag.train.target_check import check_targets, targets_of
 from pfnano_tag.train.tensorboard import summary_writer
 from pfnano_tag.train.wrapper import Trainer
 
@@ -132,12 +136,12 @@ def recipe_of(card: Card, prepared: Prepared, name: str) -> Recipe:
 
 def plan(card: Card, models: Sequence[str] | None = None, find_rate: bool = False) -> str:
     """What `run` (or `find_rates`) would do, and the memory that it needs."""
-    names = _chosen(card, models)
+    names = card.chosen_models(models)
     prepared = read_prepared(prepared_path(card), card)
     lines = [f"jets: {prepared.total('train')} to train on, {prepared.total('validation')} to validate on"]
     for name in names:
         recipe = recipe_of(card, prepared, name)
-        _check(recipe, prepared)
+        _check(card, recipe, prepared)
         module = recipe.network()
         size = sum(parameter.numel() for parameter in module.parameters())
         attack = f", {in_words(recipe.settings)}" if recipe.attack is not None else ""
@@ -146,9 +150,11 @@ def plan(card: Card, models: Sequence[str] | None = None, find_rate: bool = Fals
         if find_rate:
             work, state = f"a test of the learning rate over at most {rate_finder.BATCHES}", ""
         lines.append(
-            f"{name}: {recipe.architecture}, {size} parameters, {work} batches of "
+            f"{_titled(card, name)}: {recipe.architecture}, {size} parameters, {work} batches of "
             f"{recipe.settings.batch_size}{attack} -> {recipe.folder}{state}"
         )
+        drawing = _drawing(recipe, prepared)
+        lines += [] if drawing is None else [f"{name}: {drawing.in_words(recipe.classes)}"]
     launch = launch_of()
     share = share_of(prepared, launch.rank, launch.size)
     each = ""
@@ -167,7 +173,7 @@ def _place(card: Card) -> tuple[Launch, torch.device]:
 
 def _begin(card: Card, models: Sequence[str] | None, world: World) -> tuple[Prepared, list[Recipe]]:
     """Check what can be checked before anything is read."""
-    names = _chosen(card, models)
+    names = card.chosen_models(models)
     prepared = read_prepared(prepared_path(card), card)
     if world.leads:
         bind(card)
@@ -175,7 +181,7 @@ def _begin(card: Card, models: Sequence[str] | None, world: World) -> tuple[Prep
     recipes = [recipe_of(card, prepared, name) for name in names]
     device = chosen_device(card.resources.device)
     for recipe in recipes:
-        _check(recipe, prepared)
+        _check(card, recipe, prepared)
         if recipe.settings.compile:
             check_compiler(device)
     return prepared, recipes
@@ -197,34 +203,53 @@ def _jets(
 
 
 def _memory(card: Card, prepared: Prepared, recipes: Sequence[Recipe], share: Share) -> MemoryPlan:
-    vectors = any(bool(recipe.network().needs_vectors) for recipe in recipes)
-    return memory_plan(card, prepared, [recipe.settings.buffer for recipe in recipes], vectors, share)
+    networks = [recipe.network() for recipe in recipes]
+    vectors = any(bool(network.needs_vectors) for network in networks)
+    targets = sorted({name for network in networks for name in targets_of(network)})
+    drawings = [drawing for recipe in recipes if (drawing := _drawing(recipe, prepared)) is not None]
+    buffers = [recipe.settings.buffer for recipe in recipes]
+    drawn = [share.drawn(drawing.jets).total for drawing in drawings]
+    return memory_plan(card, prepared, buffers, vectors, targets, drawn, share)
 
 
-def _check(recipe: Recipe, prepared: Prepared) -> None:
-    """Refuse what would not work before anything is read: arguments, classes, the best epoch's metric, extras."""
-    recipe.network()
+def _drawing(recipe: Recipe, prepared: Prepared) -> Drawing | None:
+    """How the jets of a network are drawn, known before they are read; None: they are not."""
+    if recipe.settings.resampling is None:
+        return None
+    return drawing_of(recipe.settings.resampling, Population.of_tables(prepared.weights), recipe.name)
+
+
+def _titled(card: Card, name: str) -> str:
+    """Name of a model with what is scanned in it."""
+    values = scanned_in_words(card.models[name])
+    return f"{name} ({values})" if values else name
+
+
+def _check(card: Card, recipe: Recipe, prepared: Prepared) -> None:
+    """Refuse what would not work before anything is read: arguments, truth, classes, the best metric, extras."""
+    try:
+        module = recipe.network()
+        check_targets(recipe.name, targets_of(module), prepared)
+    except CardError as error:
+        scanned = card.models[recipe.name].scanned
+        where = recipe.name if scanned is None else f"{scanned.scan}.scan, {recipe.name}"
+        raise CardError(f"models.{where}: {error}") from error
     make_loss(recipe.settings, recipe.classes)
+    _drawing(recipe, prepared)
     classes = [name for name in prepared.classes if prepared.total("validation", name)]
     key = f"training.best (model {recipe.name})"
-    check_metric(key, recipe.settings.best, metric_names(recipe.evaluation, classes))
+    tasks = task_metric_names(module.tasks) if module.targets else ()  # type: ignore[arg-type]
+    check_metric(key, recipe.settings.best, (*metric_names(recipe.evaluation, classes), *tasks))
     if recipe.settings.tensorboard:
         summary_writer()
-
-
-def _chosen(card: Card, models: Sequence[str] | None) -> list[str]:
-    names = list(dict.fromkeys(models)) if models else list(card.models)
-    if not names:
-        raise CardError("section models is empty: name a model to train")
-    for name in names:
-        card.training_of(name)
-    return names
 
 
 def _train(trainer: Trainer, interruption: Interruption) -> None:
     name = trainer.recipe.name
     size = sum(parameter.numel() for parameter in trainer.module.parameters())
     log.info("%s: %s, %d parameters, from epoch %d", name, trainer.recipe.architecture, size, trainer.epochs_done + 1)
+    if trainer.loader.drawing is not None:
+        log.info("%s: %s", name, trainer.loader.drawing.in_words(trainer.recipe.classes))
     trainer.run(interruption)
     metric = trainer.recipe.settings.best
     best = best_of(trainer.history, metric)

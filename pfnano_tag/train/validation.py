@@ -20,10 +20,13 @@ from pfnano_tag.evaluate.discriminants import compared
 from pfnano_tag.evaluate.efficiency import working_point
 from pfnano_tag.evaluate.metrics import Metrics, auc_name, efficiency_name, separable
 from pfnano_tag.evaluate.roc import rank
+from pfnano_tag.evaluate.tasks import TaskScores, loss_name
 from pfnano_tag.infer.discriminants import discriminant
 from pfnano_tag.infer.prediction import inference_batches
-from pfnano_tag.models.batch import FlatInputs, call, collate, evaluating
+from pfnano_tag.models.batch import call_all, collate, evaluating
+from pfnano_tag.models.batch_tasks import entries_of
 from pfnano_tag.models.device import CPU, device_of
+from pfnano_tag.models.tasks import weight_of
 from pfnano_tag.train.dataloader import LabelledInputs
 from pfnano_tag.train.distributed import ALONE, World
 
@@ -62,21 +65,29 @@ def validate(
     Returns
     -------
     dict
-        `validation_loss`, `validation_accuracy`, and what `separation` returns.
+        `validation_loss`, `validation_accuracy`, and what `separation` returns. With further tasks the loss is that
+        of all, as in the training, and there are `validation_flavour_loss` and what `TaskScores` returns.
     """
+    scores = TaskScores(module.tasks if module.targets else {})  # type: ignore[arg-type]
     parts = [
-        (_logits(module, pool.inputs, len(classes), batch_size), pool.label.clone(), pool.weight.clone())
+        (_logits(module, pool, len(classes), batch_size, scores, weighted), pool.label.clone(), pool.weight.clone())
         for pool in pools
     ]
     parts = parts or [(torch.empty(0, len(classes)), torch.empty(0, dtype=torch.int64), torch.empty(0))]
+    if module.targets:
+        scores.together(world.gathered)
     columns = (torch.cat(column) for column in zip(*parts, strict=True))
     logits_JK, label_J, weight_J = (world.gathered(column) for column in columns)
     loss = copy.deepcopy(loss).to(CPU)
-    value = float(loss(logits_JK.double(), label_J, weight_J.double() if weighted else None))
-    return {
-        "validation_loss": value if math.isfinite(value) else None,
-        "validation_accuracy": float((logits_JK.argmax(1) == label_J).double().mean()),
-    } | separation(logits_JK.double().softmax(1).numpy(), label_J.numpy(), classes, evaluation)
+    flavour = float(loss(logits_JK.double(), label_J, weight_J.double() if weighted else None))
+    losses = {"validation_loss": flavour}
+    if module.targets:
+        losses = {"validation_loss": _total_loss(module, flavour, scores), loss_name("flavour"): flavour}
+    found: Metrics = {name: value if math.isfinite(value) else None for name, value in losses.items()}
+    found["validation_accuracy"] = float((logits_JK.argmax(1) == label_J).double().mean())
+    return (found | scores.metrics()) | separation(
+        logits_JK.double().softmax(1).numpy(), label_J.numpy(), classes, evaluation
+    )
 
 
 def separation(
@@ -115,9 +126,28 @@ def separation(
     return aucs | efficiencies
 
 
-def _logits(module: nn.Module, jets: FlatInputs, classes: int, batch_size: int) -> Tensor:
-    out, device = torch.empty(len(jets), classes), device_of(module)
+def _logits(
+    module: nn.Module, pool: LabelledInputs, classes: int, batch_size: int, scores: TaskScores, weighted: bool
+) -> Tensor:
+    """Logits of the flavour (J, K); what further tasks give goes to `scores`."""
+    out, device = torch.empty(len(pool), classes), device_of(module)
+    weight_J = pool.weight if weighted else None
     with evaluating(module), torch.inference_mode():
-        for indices in inference_batches(module, jets, batch_size):
-            out[indices] = call(module, collate(jets, indices).to(device)).to(CPU)
+        for indices in inference_batches(module, pool.inputs, batch_size):
+            batch = collate(pool.inputs, indices, pool.label, weight_J, pool.targets).to(device)
+            outputs, entries = call_all(module, batch), entries_of(module, batch)
+            out[indices] = outputs["flavour"].to(CPU)
+            if entries:
+                weights = {name: weight_of(of_task, batch.weight_B) for name, of_task in entries.items()}
+                sums = module.task_sums(outputs, entries, batch.weight_B)  # type: ignore[operator]
+                scores.add(outputs, entries, sums, weights)
     return out
+
+
+def _total_loss(module: nn.Module, flavour: float, scores: TaskScores) -> float:
+    """The loss of all tasks of all jets."""
+    device = device_of(module)
+    sums = {name: torch.tensor(value, device=device) for name, value in scores.loss_sums.items()}
+    with torch.inference_mode():
+        total = module.total_loss(torch.tensor(flavour, device=device), sums, scores.weights)  # type: ignore[operator]
+    return float(total)

@@ -75,7 +75,9 @@ class Trainer:
         self.objective = Objective(self.loss, settings, recipe.attack, recipe.inputs, recipe.seed, world)
         buckets = bool(self.module.wants_buckets)
         pin = device.type == "cuda"
-        self.loader = stream.loader(settings.batch_size, settings.buffer, buckets, recipe.seed, pin)
+        self.loader = stream.loader(
+            settings.batch_size, settings.buffer, buckets, recipe.seed, pin, settings.resampling
+        )
         self.history: list[Metrics] = []
         self.timings: list[Metrics] = []
         self.position = Position()
@@ -163,7 +165,7 @@ class Trainer:
 
     def _validate(self) -> Metrics:
         recipe, settings = self.recipe, self.recipe.settings
-        pools = self.stream.validation(POOL * settings.batch_size)
+        pools = self.loader.alike(self.stream.validation(POOL * settings.batch_size))
         metrics = validate(
             self.result,
             pools,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,13 +28,21 @@ def _feature(identifier: str) -> InputFeature:
     return InputFeature(f.id, f.name, f.transform, 0.1, 2.0, -3.0, f.protected, f.integer, True, f.low, f.high)
 
 
-def save(study: Path, name: str, seed: int, input_set: str = "constituents", epoch: int = 1) -> Path:
+def save(
+    study: Path,
+    name: str,
+    seed: int,
+    input_set: str = "constituents",
+    epoch: int = 1,
+    architecture: str = "deepsets",
+    arguments: dict[str, Any] | None = None,
+) -> Path:
     """Write a checkpoint, called best, into a study's folder."""
     torch.manual_seed(seed)
     spec = inputs(input_set)
-    arguments = {"phi": [16], "rho": [16]}
-    module = build("deepsets", arguments, feature_counts(spec), len(CLASSES))
+    arguments = {"phi": [16], "rho": [16]} if arguments is None else arguments
+    module = build(architecture, arguments, feature_counts(spec), len(CLASSES), CLASSES)
     folder = study / "models" / name
-    path = save_checkpoint(folder, name, epoch, module, spec, CLASSES, "deepsets", arguments, {})
+    path = save_checkpoint(folder, name, epoch, module, spec, CLASSES, architecture, arguments, {})
     write_json(folder / "best.json", {"epoch": epoch})
     return path

@@ -30,6 +30,7 @@ def network(architecture="deepsets", seed=0):
         "deepjet": {"dense": [16], "charged_lstm": 16, "neutral_lstm": 8, "sv_lstm": 8},
         "deepsets": {"phi": [16], "rho": [16], "dropout": 0.3},
         "particle_transformer": {"embed": [16], "pair": [8], "heads": 2, "blocks": 1, "class_blocks": 1},
+        "multitask": {"embed": [16], "width": 16, "heads": 2, "layers": 1, "out": 8, "head": [8]},
     }
     torch.manual_seed(seed)
     return build(architecture, sizes[architecture], features(), 6)

@@ -33,7 +33,8 @@ RUN_3 = {
     "Electron_charge Electron_pdgId GenPart_pdgId GenPart_status Pileup_nPU Jet_DeepCSV_jetNSelectedTracks "
     "Jet_DeepCSV_jetNSecondaryVertices Jet_DeepCSV_jetNTracksEtaRel Jet_DeepCSV_vertexNTracks nJet nFatJet "
     "nPFCands nJetPFCands nFatJetPFCands nJetSVs nFatJetSVs nSV nMuon nElectron nOtherPV nGenPart nGenJet "
-    "nGenJetAK8",
+    "nGenJetAK8 nGenCands nGenJetCands nGenFatJetCands GenCands_charge GenCands_pdgId GenCands_genPartMotherIdx "
+    "GenJetCands_jetIdx GenJetCands_genCandsIdx GenFatJetCands_jetIdx GenFatJetCands_genCandsIdx",
     "bool": "PFCands_trkHighPurity Muon_looseId Muon_mediumId Muon_tightId Electron_mvaIso_WP80 Electron_mvaIso_WP90",
     "uint32_t": "run luminosityBlock",
     "uint64_t": "event",
@@ -41,7 +42,8 @@ RUN_3 = {
 RUN_3_ONLY = (
     "Rho_fixedGridRhoFastjetAll PuppiMET_pt PFMET_pt Electron_superclusterEta Jet_FlavSplit Jet_hfHEF Jet_hfEmEF "
     "JetPFCands_dxyFromPV JetPFCands_dzFromPV JetPFCands_dxyErrFromPV JetPFCands_dzErrFromPV "
-    "JetPFCands_btagDecayLenVal PFCands_trkHighPurity PFCands_trkP PFCands_trkPt PFCands_trkEta PFCands_trkPhi"
+    "JetPFCands_btagDecayLenVal PFCands_trkHighPurity PFCands_trkP PFCands_trkPt PFCands_trkEta PFCands_trkPhi "
+    "GenPart_vx GenPart_vy GenPart_vz GenCands_pt GenCands_genPartMotherIdx GenJetCands_genCandsIdx"
 )
 NOT_IN_RUN_3 = (
     "fixedGridRhoFastjetAll MET_pt Electron_deltaEtaSC Electron_mvaFall17V2Iso_WP80 Jet_jetId Jet_puId "

@@ -18,6 +18,19 @@ ARGUMENTS = {
     "deepjet": {"charged": [8], "charged_lstm": 6, "dense": [16]},
     "deepsets": {"phi": [16], "rho": [16]},
     "particle_transformer": {"embed": [16], "pair": [8], "heads": 2, "blocks": 1, "class_blocks": 1},
+    "multitask": {
+        "embed": [16],
+        "width": 16,
+        "heads": 2,
+        "layers": 1,
+        "out": 8,
+        "head": [8],
+        "tasks": {
+            "origin": {"kind": "constituents", "target": "charged/origin", "hidden": [8]},
+            "vertexing": {"kind": "edges", "target": "charged/vertex", "hidden": []},
+            "response": {"kind": "gaussian", "target": "jet/pt_ratio", "hidden": [8], "weight": 0.1},
+        },
+    },
 }
 
 

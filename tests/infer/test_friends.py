@@ -8,6 +8,7 @@ import shutil
 import awkward as ak
 import numpy as np
 import pytest
+import torch
 import uproot
 
 from pfnano_tag.card.card import Card
@@ -16,6 +17,7 @@ from pfnano_tag.infer import stage
 from pfnano_tag.infer.bookkeeping import find_checkpoint, load_checkpoint
 from pfnano_tag.infer.conversion import to_inputs
 from pfnano_tag.infer.prediction import predict
+from pfnano_tag.models.batch import call_all, collate
 from pfnano_tag.nano.features import read_jets
 from pfnano_tag.nano.reader import PFNanoFile
 from tests.analyze.events_file import content, damage, write
@@ -100,6 +102,48 @@ def test_scores_are_those_of_the_network(card, file, folder, tmp_path):
     bvsl = np.concatenate([np.asarray(x) for x in arrays["Jet_b_BvsL"]])[mask]
     heavy, light = expected[:, :3].sum(axis=1), expected[:, 4:].sum(axis=1)
     np.testing.assert_allclose(bvsl, heavy / (heavy + light), atol=1e-6)
+
+
+def test_regressions_are_columns_of_their_own(file, tmp_path):
+    hidden = {"target": "jet/pt_ratio", "hidden": [4]}
+    tasks = {
+        "response": hidden | {"kind": "regression"},
+        "b_response": hidden | {"kind": "gaussian", "flavours": ["b"]},
+        "origin": {"kind": "constituents", "target": "charged/origin", "hidden": [4]},
+    }
+    sizes = {"embed": [8], "width": 8, "heads": 2, "layers": 1, "out": 8, "head": [8]}
+    save(tmp_path, "m", 1, architecture="multitask", arguments=sizes | {"tasks": tasks})
+    stage.run(card_in(tmp_path), str(file), ["m"], tmp_path / "f.root")
+    arrays, types, _ = friends(tmp_path / "f.root")
+    numbers = ("response", "b_response", "b_response_sigma")
+    assert {name for name in types if name.startswith("Jet_m")} == {
+        *(f"Jet_m_{node}" for node in (*CLASSES, "BvsL", "CvsB", "CvsL", *numbers))
+    }
+    tagger = load_checkpoint(find_checkpoint(tmp_path / "models", "m"))
+    with PFNanoFile(file) as source:
+        chunk = source.chunk(0, 240)
+        mask = np.isfinite(chunk["Jet_pt"].values)
+        table = read_jets(chunk, inputs().ids, mask, inputs().caps, inputs().candidate_pt)
+    flat = to_inputs(table, tagger.inputs)
+    jets = torch.arange(len(flat))
+    with torch.inference_mode():
+        outputs = call_all(tagger.module, collate(flat, jets))
+    expected = (outputs["response"][:, 0], outputs["b_response"][:, 0], outputs["b_response"][:, 1].exp().sqrt())
+    for name, values in zip(numbers, expected, strict=True):
+        found = np.concatenate([np.asarray(x) for x in arrays[f"Jet_m_{name}"]])
+        np.testing.assert_allclose(found[mask], values.numpy(), atol=1e-5)
+        assert (found[~mask] == -1).all()
+    np.testing.assert_allclose(
+        np.concatenate([np.asarray(x) for x in arrays["Jet_m_b"]])[mask], predict(tagger, flat)[:, 0], atol=1e-6
+    )
+
+
+def test_a_task_named_as_a_discriminant_is_refused(file, tmp_path):
+    tasks = {"BvsL": {"kind": "regression", "target": "jet/pt_ratio"}}
+    save(tmp_path, "m", 1, architecture="multitask", arguments={"width": 8, "heads": 2, "tasks": tasks})
+    with pytest.raises(CheckpointError, match="model 'm' would have two columns BvsL: give its task another name"):
+        stage.run(card_in(tmp_path), str(file), ["m"], tmp_path / "f.root")
+    assert not (tmp_path / "f.root").exists()
 
 
 def test_independent_of_chunks_and_batches(card, folder, file, tmp_path):

@@ -18,6 +18,7 @@ from pfnano_tag.models.pairs import PairEmbedding, kinematics, pair_features
 from pfnano_tag.models.registry import ARCHITECTURES, build, resolve
 
 SMALL = {
+    "multitask": {"embed": [16], "width": 24, "layers": 2, "heads": 4, "out": 12, "head": [10]},
     "mlp": {"charged": 12, "neutral": 9, "sv": 3, "hidden": [24]},
     "deepjet": {
         "charged": [16, 8],
@@ -238,14 +239,14 @@ def test_batch_norm_of_fewer_than_two_rows_takes_the_running_statistics():
     torch.testing.assert_close(two, torch.tensor([[-1.0, 0.0, -1.0], [1.0, 0.0, 1.0]]), atol=1e-4, rtol=0)
 
 
-def test_activations_that_are_computed_again_give_the_same_gradients():
+@pytest.mark.parametrize("architecture", ["particle_transformer", "multitask"])
+def test_activations_that_are_computed_again_give_the_same_gradients(architecture):
     batch = collate(random_jets(12), torch.arange(12))
     found = []
     for recompute in (False, True):
         torch.manual_seed(4)
-        module = build(
-            "particle_transformer", SMALL["particle_transformer"] | {"recompute": recompute}, features(), 6
-        )
+        arguments = SMALL[architecture] | {"recompute": recompute, "dropout": 0.1}
+        module = build(architecture, arguments, features(), 6)
         torch.manual_seed(5)  # of the dropout
         call(module.train(), batch).square().sum().backward()
         found.append([p.grad.clone() for p in module.parameters()])

@@ -15,7 +15,18 @@ import uproot
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # `benchmarks` is no part of the package that is installed
 
-from benchmarks import inputs, loader, measuring, memory, peers, printing, read, repeating, watching  # noqa: E402
+from benchmarks import (  # noqa: E402
+    inputs,
+    loader,
+    measuring,
+    memory,
+    origins,
+    peers,
+    printing,
+    read,
+    repeating,
+    watching,
+)
 from benchmarks.measuring import Different, Missing, Side, SideFailed, Stopwatch  # noqa: E402
 from benchmarks.sides.digests import digest  # noqa: E402
 from benchmarks.sides.projections import largest_difference, project, save  # noqa: E402
@@ -363,3 +374,26 @@ def test_the_document_names_every_benchmark():
     assert all(f"python -m benchmarks.{name}" in text for name in NAMES)
     named = set(re.findall(r"python -m benchmarks\.(\w+)", text)) - {"NAME"}
     assert all((ROOT / "benchmarks" / f"{name}.py").is_file() for name in named)
+
+
+# origins
+
+
+def test_tracks_of_the_vertex_fit_match_in_a_real_file(shared_data, capsys):
+    assert origins.main([str(shared_data / "pfnano_qcd_mc_2017UL_10ev.root")]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["candidates"] == 600
+    assert found["fitted_matched"] > 0.99
+    assert found["matched"] > 0.7  # the rest: mostly far from the primary vertex
+    assert found["origins"] == {}
+    assert origins.main([str(shared_data / "nano_dy_mc_40ev.root")]) == 2
+    assert "GenJetCands_jetIdx" in capsys.readouterr().err
+
+
+def test_origins_of_a_generated_file(generated_layouts, capsys):
+    assert origins.main([str(generated_layouts("btvnano"))]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    found = json.loads(printed[-1])
+    assert [line.split()[0] for line in printed[3:-1]] == list(found["origins"])
+    for jets in ("b jets", "c jets", "light jets"):
+        assert sum(shares[jets] for shares in found["origins"].values()) == pytest.approx(1)

@@ -4,10 +4,12 @@ import shutil
 import subprocess
 
 import numpy as np
+import pytest
 
 from pfnano_tag.analyze import stage
 from pfnano_tag.analyze.result import JobResult
 from pfnano_tag.card import read_card
+from pfnano_tag.errors import CardError, CheckpointError
 from pfnano_tag.submit.jobfolder import write_job_folder
 from pfnano_tag.submit.local import run_local
 from pfnano_tag.submit.split import items_of
@@ -43,9 +45,14 @@ def test_a_real_file_with_an_odd_name(shared_data, tmp_path):
     assert same(job.output / "qcd" / file.name, direct)
 
 
-def test_a_worker_elsewhere_applies_the_networks_of_the_study(small_study, tmp_path):
-    card = read_card(small_study / "card.yaml")
-    job = write_job_folder(card, items_of(card, ["data"]), tmp_path / "job")
+SCAN = "models.wide={architecture: deepsets, scan: {grid: {arguments.phi: [[8], [16]]}}}"
+
+
+@pytest.mark.parametrize(("overrides", "models"), [([], None), ([SCAN], ["small"])])
+def test_a_worker_elsewhere_applies_the_networks_of_the_study(small_study, tmp_path, overrides, models):
+    """All of the card, or those named: the trainings of a scan beside them need not be there."""
+    card = read_card(small_study / "card.yaml", overrides)
+    job = write_job_folder(card, items_of(card, ["data"]), tmp_path / "job", models)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     for name in (*job.inputs, "worker.sh"):
@@ -53,5 +60,14 @@ def test_a_worker_elsewhere_applies_the_networks_of_the_study(small_study, tmp_p
         (shutil.copytree if source.is_dir() else shutil.copy)(source, scratch / name)
     subprocess.run(["bash", "./worker.sh", "0"], cwd=scratch, env={}, check=True, timeout=300, capture_output=True)
     item = job.items[0]
-    direct = stage.run(card, "data", item.file, tmp_path / "direct.root")
+    direct = stage.run(card, "data", item.file, tmp_path / "direct.root", models)
     assert same(scratch / "analysis" / "data" / item.name, direct)
+
+
+def test_models_of_a_job_that_are_not_trained_or_not_there(small_study, tmp_path):
+    card = read_card(small_study / "card.yaml", [SCAN])
+    with pytest.raises(CheckpointError, match="no trained model 'wide_phi8'"):
+        write_job_folder(card, items_of(card, ["data"]), tmp_path / "job", ["wide"])
+    with pytest.raises(CardError, match="no model 'smal'"):
+        write_job_folder(card, items_of(card, ["data"]), tmp_path / "job", ["smal"])
+    assert not (tmp_path / "job").exists()

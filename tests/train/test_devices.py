@@ -29,6 +29,7 @@ SIZES = {
     "deepjet": {"charged": [8], "charged_lstm": 8, "dense": [8], "dropout": 0.0},
     "deepsets": {"phi": [8], "rho": [8]},
     "particle_transformer": {"embed": [8], "pair": [8], "heads": 2, "blocks": 1, "class_blocks": 1, "dropout": 0.0},
+    "multitask": {"embed": [8], "width": 8, "heads": 2, "layers": 1, "out": 8, "head": [8], "activation": "gelu"},
 }
 
 
@@ -53,7 +54,7 @@ class Hungry(nn.Module):
     def __init__(self, module, most, error):
         super().__init__()
         self.module, self.most, self.error = module, most, error
-        self.wants_buckets = module.wants_buckets
+        self.wants_buckets, self.targets = module.wants_buckets, module.targets
 
     def forward(self, jet_BF, *others):
         if len(jet_BF) > self.most:

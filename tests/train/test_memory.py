@@ -58,6 +58,14 @@ def test_memory_grows_with_the_buffer_and_the_readers_not_with_the_sample():
     assert memory_plan(card_with(cache="none"), prepared, [50_000], False).total < small.total
 
 
+def test_copies_of_drawn_jets_take_memory_too():
+    prepared = study_of(MILLION)  # in 100 chunks
+    window = [
+        memory_plan(card_with(cache="none"), prepared, [10**8], True, drawn).window for drawn in ((), (3 * MILLION,))
+    ]
+    assert window == pytest.approx([1.01 * MILLION, 3.03 * MILLION], rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("resources", "words"),
     [
@@ -89,7 +97,7 @@ from tests.train import test_stage
 from tests.train.test_memory import card_with
 
 class File:
-    def __init__(self, card, prepared, record, stored):
+    def __init__(self, card, prepared, record, stored, targets):
         self.record, every = record, test_stage.chunk(1, 4000)
         self.given = {split: test_stage.jets_of(every, [split]) for split in ("train", "validation")}
     def parts(self, start, stop):

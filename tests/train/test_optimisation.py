@@ -64,3 +64,29 @@ def test_card_and_registries_name_the_same():
             )
             group = make_optimizer(settings, [torch.nn.Parameter(torch.zeros(1))]).param_groups[0]
             assert (group["lr"], group["weight_decay"], group["betas"]) == (0.3, 0.2, (0.8, 0.95))
+
+
+def test_muon_moves_matrices_along_their_orthogonalised_momentum_and_the_rest_as_adamw():
+    """All singular values of the first step are equal, but for Newton-Schulz; AdamW has a twin."""
+    torch.manual_seed(1)
+    matrix, bias, twin = (torch.nn.Parameter(torch.randn(*shape)) for shape in ((6, 4), (6,), (6,)))
+    with torch.no_grad():
+        twin.copy_(bias)
+    settings = Training(optimizer="muon", learning_rate=0.1, weight_decay=0.01, betas=(0.9, 0.99))
+    optimizer = make_optimizer(settings, [matrix, bias])
+    adamw = torch.optim.AdamW([twin], lr=0.1, weight_decay=0.01, betas=(0.9, 0.99))
+    gradient, others = torch.randn(6, 4), [torch.randn(6) for _ in range(3)]
+    before = matrix.detach().clone()
+    for number, other in enumerate(others):
+        matrix.grad, bias.grad, twin.grad = gradient.clone(), other.clone(), other.clone()
+        optimizer.step()
+        adamw.step()
+        if number == 0:
+            moved = before * (1 - 0.1 * 0.01) - matrix.detach()
+    assert torch.equal(bias, twin)
+    # 0.2 sqrt(max(rows, columns)) lr U V^T, with U V^T of the gradient (arXiv:2502.16982, equation 4)
+    left, _, right = torch.linalg.svd(gradient, full_matrices=False)
+    size = 0.1 * 0.2 * 6**0.5
+    inside = left.T @ moved @ right.T / size
+    assert torch.allclose(inside, torch.diag(inside.diag()), atol=0.03)
+    assert ((inside.diag() > 0.6) & (inside.diag() < 1.3)).all()

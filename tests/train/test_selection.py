@@ -151,6 +151,63 @@ def test_agreement_is_the_mean_of_what_all_models_have(study):
         select(study, "comparison.chi2ndf.CvsL")
 
 
+SCAN = """
+study: {{name: synthetic, folder: {folder}}}
+datasets: [{{name: mc, files: [nowhere.root], kind: mc, roles: [train]}}]
+models:
+  net:
+    architecture: deepsets
+    arguments: {{rho: [4]}}
+    scan: {{grid: {{training.learning_rate: [1e-3, 1e-2], arguments.phi: [[4], [8]], training.epochs: [2]}}}}
+"""
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """Three of four trainings of a scan, one of them with another learning rate than the card has now."""
+    path = tmp_path / "card.yaml"
+    path.write_text(SCAN.format(folder=tmp_path / "out"))
+    card = read_card(str(path))
+    for number, name in enumerate(list(card.models)[:3]):
+        arguments, rate = card.models[name].arguments, 0.5 if number == 1 else card.training_of(name).learning_rate
+        module = build("deepsets", arguments, features(), len(CLASSES))
+        training = {"metrics": {"epoch": 1, "auc_BvsL": number / 10}, "settings": {"learning_rate": rate}}
+        folder = model_folder(card, name)
+        save_checkpoint(folder, name, 1, module, specification(), CLASSES, "deepsets", arguments, training)
+        write_json(folder / "best.json", {"epoch": 1, "metric": "auc_BvsL", "value": 0.0})
+    return card
+
+
+def test_scanned_values_and_other_metrics_stand_beside_the_ranking(scan):
+    names = [
+        "net_phi4_epochs2_lr1em3",
+        "net_phi4_epochs2_lr0p01",
+        "net_phi8_epochs2_lr1em3",
+        "net_phi8_epochs2_lr0p01",
+    ]
+    assert list(scan.models) == names
+    attacked = {"white_box": {"auc": {"BvsL": [[0.9, 0.01]]}}, "common_sample": {"auc": {}}}
+    tagger = load_checkpoint(find_checkpoint(scan, names[0]))
+    results = {names[0]: {"hash": tagger.hash, "attacks": {"fgsm": attacked}}}
+    write_results(scan, "attacks", results, attacks={"fgsm": {"strengths": [0.05]}})
+    selection = select(scan, ["auc_BvsL", "attacks.fgsm.0.05.BvsL"], ["net"])
+    assert ranking(selection) == [(names[2], 0.2), (names[1], 0.1), (names[0], 0.0)]
+    best = selection["ranking"][0]["scanned"]
+    assert best == {"arguments.phi": [8], "training.epochs": 2, "training.learning_rate": 1e-3}
+    assert selection["ranking"][1]["scanned"]["training.learning_rate"] == 0.5
+    assert [entry["beside"]["attacks.fgsm.0.05.BvsL"]["value"] for entry in selection["ranking"]] == [None, None, 0.9]
+    assert f"{names[3]} is not trained" in selection["missing"]
+    notes = " ".join(selection["missing"])
+    assert f"{names[1]} was trained with training.learning_rate 0.5, unlike the card's" in notes
+    assert "does not know the best epoch of" in notes
+    rows = as_table(selection).splitlines()
+    assert rows[0].split()[3:] == ["attacks.fgsm.0.05.BvsL", *best]
+    assert rows[3].split() == ["3", names[0], "1", "0.0000", "0.9000", "±", "0.0100", "[4]", "2", "0.001"]
+    assert "ranked by auc_BvsL: higher is better; of the others: higher" in rows[4]
+    with pytest.raises(StudyError, match=r"'auc_BvsX' is not known"):
+        select(scan, ["auc_BvsL", "auc_BvsX"])
+
+
 def test_a_metric_that_is_not_there_is_refused_with_what_is(study):
     with pytest.raises(StudyError, match=r"'auc_BvL' .*nearest: auc_BvsL(.|\n)*validation_loss"):
         select(study, "auc_BvL")

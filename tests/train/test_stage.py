@@ -10,9 +10,12 @@ from synthetic import CLASSES, specification
 
 from pfnano_tag.card import read_card
 from pfnano_tag.card.models import Model
+from pfnano_tag.card.resampling import Resampling
 from pfnano_tag.card.training import Training
 from pfnano_tag.errors import CardError, CheckpointError, DataError, MissingExtra, OutputError, StudyError
+from pfnano_tag.evaluate.scores import load_taggers
 from pfnano_tag.infer.bookkeeping import find_checkpoint, load_checkpoint
+from pfnano_tag.infer.networks import load_networks
 from pfnano_tag.models.losses import LOSSES
 from pfnano_tag.models.registry import ARCHITECTURES
 from pfnano_tag.nano.jets import VECTOR, ConstituentTable, JetTable
@@ -97,7 +100,7 @@ def jets_of(part, splits):
 class SyntheticFile:
     """Gives `chunk(1)` and `chunk(2)`, in place of a file."""
 
-    def __init__(self, card, prepared, record, stored):
+    def __init__(self, card, prepared, record, stored, targets):
         self.record = record
 
     def parts(self, start, stop):
@@ -259,3 +262,47 @@ def test_a_metric_needs_validation_jets_of_its_classes(study):
 def test_card_and_registries_name_the_same():
     assert set(Model.model_fields["architecture"].annotation.__args__) == set(ARCHITECTURES)
     assert set(Training.model_fields["loss"].annotation.__args__) == set(LOSSES)
+
+
+def test_the_trainings_of_a_scan_are_models_like_any_other(study, capsys):
+    path = study.folder.parent / "card.yaml"
+    scan = "models.net={architecture: deepsets, scan: {grid: {training.epochs: [1], arguments.phi: [[4], [8]]}}}"
+    card = read_card(str(path), [scan, "models.net.arguments={rho: [4]}"])
+    names = ["net_phi4_epochs1", "net_phi8_epochs1"]
+    assert card.chosen_models(["net"]) == names
+    lines = stage.plan(card, ["net"]).splitlines()
+    assert [line.partition(":")[0] for line in lines[1:3]] == [f"{n} (phi [{n[7]}], epochs 1)" for n in names]
+    stage.run(card, ["net"])
+    widths = [load_checkpoint(find_checkpoint(card, name)).arguments["phi"] for name in names]
+    assert widths == [[4], [8]]
+    larger = read_card(str(path), [scan.replace("[[4],", "[[4], [16],"), "models.net.arguments={rho: [4]}"])
+    stage.run(larger, names, resume=True)  # the folder is still this study's, and nothing is left to do
+    assert set(load_taggers(card, ["net"], CLASSES)) == set(load_networks(card, ["net"]).taggers) == set(names)
+    with pytest.raises(CardError, match=r"models\.net\.scan, net_phi4_epochs1: .*phy: unknown argument; n"):
+        stage.plan(read_card(str(path), [scan, "models.net.arguments={phy: [4]}"]), ["net"])
+    with pytest.raises(SystemExit) as end:
+        main_of_with(["train", str(path), "--list", "-s", scan, "--model", "net", "--model", "plain"])
+    assert (end.value.code, capsys.readouterr().out.split()) == (0, [*names, "plain"])
+
+
+def test_the_plan_says_what_is_drawn(study):
+    def card_with(jets):
+        training = study.training.model_copy(update={"resampling": Resampling(jets=jets)})
+        return study.model_copy(update={"training": training})
+
+    line = stage.plan(card_with(12), ["plain"]).splitlines()[2]
+    assert line.startswith("plain: resampling without replacement, by weight: 12 jets per epoch (b ")
+    assert "12 different ones of 24, no weights in the loss; effective sample size 12 per epoch" in line
+    with pytest.raises(CardError, match=r"resampling \(model plain\): jets: found 25, but 24 training jets have"):
+        stage.run(card_with(25), ["plain"])
+
+
+def main_of_with(arguments):
+    from pfnano_tag.card.command import main_of
+    from pfnano_tag.train import __main__ as command
+
+    before, sys.argv = sys.argv, arguments
+    try:
+        main_of(command.parser(), command.run)
+    finally:
+        sys.argv = before

@@ -17,6 +17,7 @@ import uproot
 
 from pfnano_tag.card import read_card
 from pfnano_tag.card.card import Card
+from pfnano_tag.card.resampling import Resampling
 from pfnano_tag.errors import DataError, FileError, Incomplete
 from pfnano_tag.nano import baskets
 from pfnano_tag.prepare import sample
@@ -68,9 +69,9 @@ def content_of(batch):
     return [(tuple(tensor.shape), tensor.numpy().tobytes()) for tensor in tensors]
 
 
-def epochs(study, buffer, buckets, **resources):
+def epochs(study, buffer, buckets, resampling=None, **resources):
     with stream_of(study, buffer, **resources) as stream:
-        loader = stream.loader(32, buffer, buckets, seed=5)
+        loader = stream.loader(32, buffer, buckets, seed=5, resampling=resampling)
         batches = [content_of(batch) for epoch in (1, 2) for batch in loader.epoch(epoch)]
         pools = [pool.inputs.jet_JF.numpy().tobytes() for pool in stream.validation(70)]
     return batches, pools
@@ -86,6 +87,25 @@ def test_the_same_batches_however_jets_are_read_and_kept(study, buffer, buckets,
     first = epochs(study, buffer, buckets, cache="none")
     for readers, cache in ways:
         assert epochs(study, buffer, buckets, readers=readers, cache=cache) == first, (readers, cache)
+
+
+@pytest.mark.parametrize(
+    ("buffer", "resampling"),
+    [
+        (100, Resampling()),
+        (100_000, Resampling(target="balanced", jets=200)),
+        (100, Resampling(mode="with_replacement", jets=600)),
+    ],
+)
+def test_the_same_jets_are_drawn_however_they_are_read_and_kept(study, buffer, resampling):
+    first = epochs(study, buffer, True, resampling, cache="none")
+    for readers, cache in [(0, "ram"), (0, "scratch"), (2, "none")]:
+        assert epochs(study, buffer, True, resampling, readers=readers, cache=cache) == first, (readers, cache)
+    with stream_of(study, buffer, cache="ram") as stream:
+        loader = stream.loader(32, buffer, True, seed=5, resampling=resampling)
+        batches = [content_of(batch) for batch in loader.epoch(2)]
+        assert first[0][-len(loader) :] == batches
+        assert [content_of(batch) for batch in loader.epoch(2, start=3)] == batches[3:]
 
 
 @pytest.mark.parametrize(("buffer", "cache"), [(1, "none"), (100, "none"), (100, "ram"), (100_000, "ram")])
@@ -289,6 +309,7 @@ ORPHANS = """
 import sys
 from pathlib import Path
 from pfnano_tag.card.card import Card
+from pfnano_tag.card.resampling import Resampling
 from pfnano_tag.prepare.prepared import read_prepared
 from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.decoding import Decoder

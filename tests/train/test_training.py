@@ -97,6 +97,9 @@ ALL_OPTIONS = {
         *((name, None, {}) for name in sorted(ARGUMENTS)),
         ("deepsets", PGD, {}),
         ("deepsets", None, {"lookahead": {"steps": 3}}),
+        ("deepsets", None, {"resampling": {"mode": "with_replacement"}}),
+        ("deepsets", None, {"optimizer": "muon", "lookahead": {"steps": 3}}),
+        ("particle_transformer", None, {"resampling": {"target": "balanced", "jets": 170}}),
         ("deepjet", None, {"ema_decay": 0.9}),  # has running statistics
         ("deepsets", PGD, {"attack_after": 2, "loss": "focal", "focal_alpha": {"b": 2.0}} | PARTLY),
         ("deepsets", Attack(kind="noise"), {"attack_after": 1, "attack_loss": "kl"} | PARTLY),
