@@ -105,15 +105,17 @@ def grouped(metrics: Iterable[str]) -> list[str]:
 
 def kind_of(metric: str) -> str | None:
     """Return the kind of a metric, one of `KINDS`; None of anything else (the epoch's number)."""
-    if metric.endswith(("_loss", "_accuracy")):
-        return metric.rpartition("_")[2]
     kinds = ("auc", "efficiency", "resolution", "pair", "learning_rate")
-    return next((kind for kind in kinds if metric == kind or metric.startswith(f"{kind}_")), None)
+    for kind in kinds:  # first: the name of a task, which users choose, may end in anything
+        if metric == kind or metric.startswith(f"{kind}_"):
+            return kind
+    return metric.rpartition("_")[2] if metric.endswith(("_loss", "_accuracy")) else None
 
 
 def lower_is_better(metric: str) -> bool:
     """Whether the best value of a metric is its lowest."""
-    return metric.endswith("loss") or kind_of(metric) == "resolution"
+    kind = kind_of(metric)
+    return metric.endswith("loss") if kind is None else kind in ("loss", "resolution")
 
 
 def is_known(value: object) -> bool:

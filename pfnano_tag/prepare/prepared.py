@@ -128,6 +128,12 @@ class Prepared:
         counts = [jets[split] for jets in self.jets.values()]
         return sum(count[name] if name else sum(count.values()) for count in counts)
 
+    @property
+    def jets_hash(self) -> str:
+        """What the jets of a training depend on beside the card: files, chunks and weights."""
+        files = [[record.identity or record.path, record.chunks] for record in self.files]
+        return content_hash({"files": files, "weights": self.weights.to_json()})
+
     def to_json(self) -> dict[str, Any]:
         """Return the content of `prepared.json`, with a hash over it."""
         content = {

@@ -28,7 +28,7 @@ from pfnano_tag.train.recipe import Recipe
 from pfnano_tag.train.record import clear, is_resumable, is_trained, load_state
 from pfnano_tag.train.resampling import Drawing, Population, drawing_of
 from pfnano_tag.train.sharding import Share, share_of
-from pfnano_tag.train.target_check import check_targets, targets_of
+from pfnano_tag.train.target_check import check_targets, check_task_names, targets_of
 from pfnano_tag.train.tensorboard import summary_writer
 from pfnano_tag.train.wrapper import Trainer
 
@@ -129,6 +129,7 @@ def recipe_of(card: Card, prepared: Prepared, name: str) -> Recipe:
             "sections": prepared.sections,
             "labels": {"classes": list(prepared.classes), "merged": prepared.merged},
             "jets": {split: prepared.total(split) for split in USED},
+            "jets_hash": prepared.jets_hash,
             "threads": card.resources.threads,
             "torch": torch.__version__,
         },
@@ -241,6 +242,8 @@ def _check(card: Card, recipe: Recipe, prepared: Prepared) -> None:
     classes = [name for name in prepared.classes if prepared.total("validation", name)]
     key = f"training.best (model {recipe.name})"
     tasks = task_metric_names(module.tasks) if module.targets else ()  # type: ignore[arg-type]
+    if tasks:
+        check_task_names(recipe.name, module, prepared.classes)
     check_metric(key, recipe.settings.best, (*metric_names(recipe.evaluation, classes), *tasks))
     if recipe.settings.tensorboard:
         summary_writer()

@@ -123,12 +123,24 @@ class Trainer:
                 write_metrics(folder, self.history, metric)
 
     def _check_place(self, state: dict[str, Any]) -> None:
-        """Refuse to go on within an epoch with other shares of the jets, or with two states of a training."""
+        """Refuse to go on within an epoch with other jets or shares of them, or with two states of a training."""
         folder, place, before = self.recipe.folder, state["position"].batches, len(state["random"]["cpu"])
         if place and before != self.world.size:
             raise CheckpointError(
                 f"{folder}: stopped behind batch {place} of an epoch that {before} processes shared: go on with "
                 f"{before}, not {self.world.size}, or start again with --overwrite"
+            )
+        its, now = state.get("jets"), self._jets_hash
+        if None not in (its, now) and its != now:
+            if place:
+                raise CheckpointError(
+                    f"{folder}: stopped behind batch {place} of an epoch whose files, chunks or weights were others: "
+                    "`prepare` has changed them since; prepare as before, or start again with --overwrite"
+                )
+            log.warning(
+                "model %s goes on with other files, chunks or weights: `prepare` has changed them since its last "
+                "epoch, so that its batches are others than without a stop",
+                self.recipe.name,
             )
         mine = [state["epoch"], place]
         if self.world.told(mine) != mine:
@@ -136,6 +148,11 @@ class Trainer:
                 f"{folder}: this process finds a training that stands behind epoch {mine[0]}, batch {place}, rank 0 "
                 "finds another: put study.folder on a file system that all processes see"
             )
+
+    @property
+    def _jets_hash(self) -> str | None:
+        """Which files, chunks and weights the jets have; None of jets that come from elsewhere."""
+        return self.recipe.provenance.get("jets_hash")
 
     def run(self, interruption: Interruption) -> None:
         """Train until the last epoch, or until the metric `best` has not improved for `patience` epochs.
@@ -271,6 +288,7 @@ class Trainer:
             "epoch": self.epochs_done,
             "position": self.position,
             "recipe": self.recipe.to_json(),
+            "jets": self._jets_hash,
             "weights": self.module.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),

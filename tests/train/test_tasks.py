@@ -14,6 +14,7 @@ from synthetic import CLASSES, TASKS, features, labelled_jets, specification, wi
 from pfnano_tag.card.attacks import Attack
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.training import Training
+from pfnano_tag.errors import CardError
 from pfnano_tag.evaluate.metrics import kind_of, lower_is_better, metric_names
 from pfnano_tag.evaluate.tasks import TaskScores, task_metric_names
 from pfnano_tag.infer import stage as infer
@@ -29,6 +30,7 @@ from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.objective import Objective, make_loss
 from pfnano_tag.train.recipe import Recipe
+from pfnano_tag.train.target_check import check_task_names
 from pfnano_tag.train.validation import validate
 from pfnano_tag.train.wrapper import Trainer
 
@@ -199,6 +201,26 @@ def test_metrics_without_labels_are_not_known():
     assert task_metric_names({}) == ()
 
 
+EDGES = {"kind": "edges", "target": "charged/vertex"}
+ORIGIN = {"kind": "constituents", "target": "charged/origin"}
+PT_RATIO = {"kind": "regression", "target": "jet/pt_ratio"}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "words"),
+    [
+        ({"BvsL": EDGES}, "found BvsL, of which two metrics would be called auc_BvsL"),
+        ({"a": ORIGIN, "a_from_b": ORIGIN}, "two metrics would be called validation_a_from_b_accuracy"),
+        ({"CvsL": PT_RATIO}, "two columns of infer would be called CvsL"),
+        ({"r": PT_RATIO | {"kind": "gaussian"}, "r_sigma": PT_RATIO}, "two columns of infer would be called r_sigma"),
+    ],
+)
+def test_tasks_whose_metrics_or_columns_would_have_one_name_are_refused(tasks, words):
+    network = build("multitask", SMALL | {"tasks": tasks}, features(), 6, CLASSES)
+    with pytest.raises(CardError, match=rf"models\.gn2\.arguments\.tasks: .*{words}; give the task another name"):
+        check_task_names("gn2", network, CLASSES)
+
+
 @pytest.mark.parametrize(
     ("metric", "kind", "lower"),
     [
@@ -207,6 +229,8 @@ def test_metrics_without_labels_are_not_known():
         ("auc_vertexing", "auc", False),
         ("pair_purity_vertexing", "pair", False),
         ("resolution_response", "resolution", True),
+        ("auc_vertex_loss", "auc", False),
+        ("resolution_best_accuracy", "resolution", True),
     ],
 )
 def test_kinds_of_metrics(metric, kind, lower):

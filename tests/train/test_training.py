@@ -20,7 +20,7 @@ from pfnano_tag.infer.prediction import predict
 from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.interruption import STOPPING, Interruption
 from pfnano_tag.train.recipe import Recipe
-from pfnano_tag.train.record import is_resumable, is_trained
+from pfnano_tag.train.record import clear, is_resumable, is_trained
 from pfnano_tag.train.wrapper import Trainer
 
 ARGUMENTS = {
@@ -308,6 +308,22 @@ def test_a_stop_while_validating_keeps_the_epoch_that_was_trained(tmp_path, jets
     monkeypatch.setattr(Stream, "validation", read)
     train(parts, jets, resume=True)
     assert weights(whole.folder) == weights(parts.folder)
+
+
+def test_jets_that_were_prepared_anew_are_refused_within_an_epoch_and_told_behind_one(tmp_path, jets, caplog):
+    before, after = (replace(recipe(tmp_path), provenance={"jets_hash": name}) for name in ("before", "after"))
+    for batches in (2, 6):
+        with pytest.raises(Incomplete):
+            train(before, jets, resume=is_trained(tmp_path), interruption=StopAfter(batches))
+        with pytest.raises(
+            CheckpointError, match="files, chunks or weights were others.*prepare as before, or start"
+        ):
+            train(after, jets, resume=True)
+        clear(tmp_path)
+    train(replace(before, settings=before.settings.model_copy(update={"epochs": 1})), jets)
+    assert not caplog.text
+    train(after, jets, resume=True)
+    assert "model net goes on with other files, chunks or weights" in caplog.text
 
 
 def test_a_kill_in_front_of_the_first_state_begins_again(tmp_path, jets):
