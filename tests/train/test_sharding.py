@@ -23,7 +23,7 @@ study = _study  # a fixture of another module
 def record(counts, known=True):
     chunks = tuple((i, i + 1) for i in range(len(counts)))
     jets = tuple((train, validation, 1) for train, validation in counts) if known else ()
-    return FileRecord("file.root", "mc", "id", "candidates", "CHS", len(counts), chunks, (), jets)
+    return FileRecord("file.root", "mc", "id", "candidates", "CHS", len(counts), chunks, (), jets=jets)
 
 
 def prepared_of(files):
@@ -75,7 +75,7 @@ def streams(study, size, buffer, **resources):
     card = card.model_copy(update={"resources": card.resources.model_copy(update=resources)})
     for rank in range(size):
         share = share_of(prepared, rank, size)
-        plan = memory_plan(card, prepared, [buffer], True, share)
+        plan = memory_plan(card, prepared, [buffer], True, share=share)
         with Stream.of_study(card, prepared, plan, share=share) as stream:
             yield stream
 
