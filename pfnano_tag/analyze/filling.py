@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pfnano_tag.analyze.cuts import Selection, leading
 from pfnano_tag.analyze.histogramming import Histograms, logit, nominal
 from pfnano_tag.analyze.result import NOMINAL, Array
-from pfnano_tag.analyze.selections import Selection, leading
 from pfnano_tag.analyze.variables import input_name
 from pfnano_tag.attack.registry import make
 from pfnano_tag.card import Card
@@ -46,8 +46,8 @@ class ChosenJets:
         Row in the chunk's flat collection.
     flavour : ndarray of int64 [jets]
         Place on the flavour axis.
-    weight : ndarray of float64 [jets]
-        Of the event.
+    weights : dict of ndarray of float64 [jets]
+        Of the event, in each region.
     replicas : ndarray of uint8 [jets, replicas]
         How often the event stands in each bootstrap replica.
     regions : dict of ndarray of bool [jets]
@@ -58,7 +58,7 @@ class ChosenJets:
 
     row: Index
     flavour: Index
-    weight: Array
+    weights: dict[str, Array]
     replicas: NDArray[np.uint8]
     regions: dict[str, Mask]
     flavours: int
@@ -94,7 +94,8 @@ def choose_jets(
     event = list_of_row(chunk["Jet_pt"].offsets)[row]
     counts = replica_weights(hashes[event], replicas).T
     regions = {name: selection.jets[row] for name, selection in selections.items()}
-    return ChosenJets(row, flavour[row], weight[event], counts, regions, flavours)
+    weights = {name: selection.weighted(weight)[event] for name, selection in selections.items()}
+    return ChosenJets(row, flavour[row], weights, counts, regions, flavours)
 
 
 def flavour_rows(chunk: Chunk, card: Card, kind: str) -> Index:
@@ -114,9 +115,10 @@ def fill_events(
     for region, selection in selections.items():
         events = np.flatnonzero(selection.events)
         first = leading(pt.values, pt.offsets, selection.jets)[events]
+        own = selection.weighted(weight)[events]
         values = {"num_jets": selection.num_jets.astype(np.float64), **selection.event_values}
         for name, quantity in values.items():
-            histograms.fill(name, nominal(region), quantity[events], weight[events], flavour[first])
+            histograms.fill(name, nominal(region), quantity[events], own, flavour[first])
 
 
 def fill_jets(histograms: Histograms, chunk: Chunk, jets: ChosenJets) -> None:
@@ -175,7 +177,7 @@ def _fill_scores(
         for region, mask in jets.regions.items():
             inside = mask[defined]
             owner, block = defined[inside], (region, name, variant)
-            weight, counts = jets.weight[owner], jets.replicas[owner]
+            weight, counts = jets.weights[region][owner], jets.replicas[owner]
             histograms.fill_replicas(agreement, block, fine[inside], weight, counts, jets.flavours)
 
 
@@ -193,7 +195,7 @@ def _fill(
         inside = np.flatnonzero(mask if owner is None else mask[owner])
         jet = inside if owner is None else owner[inside]
         block = nominal(region) if model is None else (region, model, variant)
-        histograms.fill(variable, block, values[inside], jets.weight[jet], jets.flavour[jet])
+        histograms.fill(variable, block, values[inside], jets.weights[region][jet], jets.flavour[jet])
 
 
 def _watch_inputs(histograms: Histograms, jets: ChosenJets, name: str, tagger: Tagger, variant: str) -> Watcher:

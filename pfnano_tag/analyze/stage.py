@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pfnano_tag.analyze.cuts import Selection
 from pfnano_tag.analyze.filling import choose_jets, fill_events, fill_inputs, fill_jets, fill_scores, flavour_rows
 from pfnano_tag.analyze.histogramming import Histograms
 from pfnano_tag.analyze.job import Job, make_job
 from pfnano_tag.analyze.ledger import Ledger, Partial, locked
 from pfnano_tag.analyze.result import SUMS, Cutflow, write_result
-from pfnano_tag.analyze.selections import Selection, select, steps_of
+from pfnano_tag.analyze.selections import select, steps_of
 from pfnano_tag.analyze.stopping import stopping
 from pfnano_tag.analyze.variables import flavours_of
 from pfnano_tag.analyze.weights import (
@@ -31,7 +32,7 @@ from pfnano_tag.card.folder import analysis_path, check_bound, check_own_place
 from pfnano_tag.card.hashing import content_hash
 from pfnano_tag.card.output import check_output
 from pfnano_tag.errors import BadChunk, Incomplete
-from pfnano_tag.infer.networks import limit_threads
+from pfnano_tag.infer.networks import use_resources
 from pfnano_tag.nano.reader import Chunk, open_file
 from pfnano_tag.nano.writer import protect_events
 from pfnano_tag.prepare.cleaning import clean
@@ -77,7 +78,7 @@ def run(
         check_own_place(card, dataset, file)
     check_output(target, [file])
     protect_events(target)
-    limit_threads(card)
+    use_resources(card)
     with open_file(file, card) as source:
         job = make_job(card, dataset, source, models)
         with locked(target) as folder, stopping():
@@ -215,12 +216,12 @@ def process_chunk(job: Job, card: Card, chunk: Chunk, vetoed: Sections) -> Parti
     if any(selection.jets.any() for selection in selections.values()):
         non_finite = _fill(job, card, chunk, selections, weights.weight, weights.hashes, histograms)
         sums["inputs_not_finite"] = float(non_finite)
-    masks = [mask for selection in selections.values() for _, mask in selection.steps]
+    flows = [flow for selection in selections.values() for flow in selection.cutflow(weights.weight)]
     partial = {
         **histograms.sparse(),
         "sums": np.array([sums.get(name, 0.0) for name in SUMS]),
-        "cutflow_raw": np.array([np.count_nonzero(mask) for mask in masks], dtype=np.float64),
-        "cutflow_weighted": np.array([weights.weight[mask].sum() for mask in masks]),
+        "cutflow_raw": np.array([raw for raw, _ in flows], dtype=np.float64),
+        "cutflow_weighted": np.array([weighted for _, weighted in flows]),
         "sections": weights.sections,
         "all_sections": present,
         "vetoed": np.intersect1d(present, vetoed),

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pfnano_tag.analyze.result import ALL_FLAVOURS, NO_MODEL, NOMINAL, Category, Kind, Variable
+from pfnano_tag.analyze.selections import quantities_of
 from pfnano_tag.card import Card
-from pfnano_tag.card.regions import DrellYan
 from pfnano_tag.nano.schema import FEATURES
 from pfnano_tag.nano.taggers import score_range
 
@@ -24,10 +24,19 @@ KINEMATICS: dict[str, tuple[str, str, _Axis]] = {
     "jet_eta": (r"jet $\eta$", "", (50, -2.5, 2.5)),
     "num_jets": ("jets", "", (11, -0.5, 10.5)),
 }
-DILEPTON: dict[str, tuple[str, str, _Axis]] = {
+OF_REGIONS: dict[str, tuple[str, str, _Axis]] = {
     "dilepton_mass": (r"$m_{\ell\ell}$", "GeV", (62, 60.0, 122.0)),
     "dilepton_pt": (r"$p_T^{\ell\ell}$", "GeV", (60, 0.0, 300.0)),
+    "lepton_pair_mass": ("mass of the two leptons", "GeV", (60, 0.0, 300.0)),
+    "muon_pt": (r"muon $p_T$", "GeV", (60, 0.0, 300.0)),
+    "electron_pt": (r"electron $p_T$", "GeV", (60, 0.0, 300.0)),
+    "lepton_pt": (r"isolated lepton $p_T$", "GeV", (60, 0.0, 300.0)),
+    "met": (r"$p_T^{miss}$", "GeV", (60, 0.0, 300.0)),
+    "transverse_mass": (r"$m_T$", "GeV", (60, 0.0, 300.0)),
+    "soft_muon_pt": (r"soft muon $p_T$", "GeV", (50, 0.0, 50.0)),
+    "soft_muon_pt_ratio": (r"soft muon $p_T$ / jet $p_T$", "", (50, 0.0, 1.0)),
 }
+"""Quantities of events that only some selections have (`Recipe.quantities`)."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +93,10 @@ def variables_of(card: Card, kind: str, networks: Sequence[Network], stored: Ite
     found = [
         builder.plain(name, "kinematics", name, label, unit, axis) for name, (label, unit, axis) in KINEMATICS.items()
     ]
-    pairs = tuple(name for name, region in card.regions.items() if isinstance(region, DrellYan))
-    if pairs:
-        found += [
-            builder.plain(name, "kinematics", name, label, unit, axis, pairs)
-            for name, (label, unit, axis) in DILEPTON.items()
-        ]
+    for name, (label, unit, axis) in OF_REGIONS.items():
+        having = tuple(region for region, section in card.regions.items() if name in quantities_of(section))
+        if having:
+            found.append(builder.plain(name, "kinematics", name, label, unit, axis, having))
     found += [builder.plain(f"stored_{b}", "stored", b, b, "", _stored_axis(card, b)) for b in stored]
     found += [builder.of_input(name, networks) for name in chosen_inputs(card, networks)]
     if networks:

@@ -1,13 +1,15 @@
 """Isolated muons and electrons, for overlap removal and for selections; branch names depend on the era.
 
-Cuts are those of the DY+jets selection (cms-btv-pog/BTVNanoCommissioning: workflows/ctag_DY_valid_sf.py,
-utils/selection.py): tight isolated muons, electrons that pass the 80 % working point outside the barrel-endcap gap.
+Cuts are those of BTV's selections (cms-btv-pog/BTVNanoCommissioning: workflows/ctag_DY_valid_sf.py,
+workflows/ttdilep_valid_sf.py, utils/selection.py): tight isolated muons, muons inside jets, electrons outside the
+barrel-endcap gap that pass the 80 % working point or the tight cut-based identification.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,9 @@ MUON_PT, MUON_ABS_ETA, MUON_ISOLATION = 12.0, 2.4, 0.15
 ELECTRON_PT, ELECTRON_ABS_ETA, ELECTRON_GAP = 15.0, 2.5, (1.4442, 1.566)
 ELECTRON_IDS = ("Electron_mvaIso_WP80", "Electron_mvaFall17V2Iso_WP80")
 """Names of the 80 % working point with isolation: Run 3 first, then Run 2 legacy."""
+WorkingPoint = Literal["mva80", "tight"]
+TIGHT = 4
+"""`Electron_cutBased`: fail, veto, loose, medium, tight."""
 
 MUON_BRANCHES = tuple(f"Muon_{name}" for name in ("pt", "eta", "phi", "charge", "tightId", "pfRelIso04_all"))
 ELECTRON_BRANCHES = tuple(f"Electron_{name}" for name in ("pt", "eta", "phi", "charge"))
@@ -48,6 +53,8 @@ class Leptons:
         Of the particle [GeV].
     offsets : ndarray of int64 [events + 1]
         Leptons of each event.
+    row : ndarray of int64 [n]
+        Row in the chunk's flat collection.
     """
 
     pt: Values
@@ -56,6 +63,7 @@ class Leptons:
     charge: Index
     mass: float
     offsets: Index
+    row: Index
 
     @property
     def counts(self) -> Index:
@@ -66,7 +74,7 @@ class Leptons:
         """Return the leptons where `mask` is true."""
         kept = np.bincount(list_of_row(self.offsets)[mask], minlength=len(self.offsets) - 1)
         pt, eta, phi = self.pt[mask], self.eta[mask], self.phi[mask]
-        return Leptons(pt, eta, phi, self.charge[mask], self.mass, offsets_of(kept))
+        return Leptons(pt, eta, phi, self.charge[mask], self.mass, offsets_of(kept), self.row[mask])
 
 
 def muon_branches(branches: frozenset[str]) -> tuple[str, ...]:
@@ -74,39 +82,77 @@ def muon_branches(branches: frozenset[str]) -> tuple[str, ...]:
     return _present(MUON_BRANCHES, branches, "tight isolated muons")
 
 
-def electron_branches(branches: frozenset[str]) -> tuple[str, ...]:
+def electron_branches(branches: frozenset[str], working_point: WorkingPoint = "mva80") -> tuple[str, ...]:
     """Return the branches that `electrons` reads; `MissingBranch` names all that a file lacks."""
-    identification = next((name for name in ELECTRON_IDS if name in branches), ELECTRON_IDS[0])
     position = "Electron_superclusterEta" if "Electron_superclusterEta" in branches else "Electron_deltaEtaSC"
+    if working_point == "tight":
+        names = (*ELECTRON_BRANCHES, "Electron_cutBased", position)
+        return _present(names, branches, "electrons with tight identification")
+    identification = next((name for name in ELECTRON_IDS if name in branches), ELECTRON_IDS[0])
     return _present((*ELECTRON_BRANCHES, identification, position), branches, "electrons at the 80 % working point")
 
 
-def muons(chunk: Chunk, pt: float = MUON_PT) -> Leptons:
-    """Return muons with pT above `pt`, abs(eta) < 2.4, tight identification and pfRelIso04_all <= 0.15.
+def muons(chunk: Chunk, pt: float = MUON_PT, isolation: float = MUON_ISOLATION) -> Leptons:
+    """Return muons with pT above `pt`, abs(eta) < 2.4, tight identification and pfRelIso04_all <= `isolation`.
 
     Raises
     ------
     MissingBranch
         When the file lacks a branch.
     """
+    found, isolations = _tight_muons(chunk)
+    return found.select((found.pt > pt) & (isolations <= np.float32(isolation)))
+
+
+def soft_muons(chunk: Chunk, pt: tuple[float, float], isolation: float) -> Leptons:
+    """Return muons as from decays inside jets: abs(eta) < 2.4, tight identification, pfRelIso04_all > `isolation`.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Events.
+    pt : (low, high)
+        Range of pT, both ends left out [GeV].
+    isolation : float
+        Isolated muons have less than this.
+
+    Raises
+    ------
+    MissingBranch
+        When the file lacks a branch.
+    """
+    found, isolations = _tight_muons(chunk)
+    return found.select((found.pt > pt[0]) & (found.pt < pt[1]) & (isolations > np.float32(isolation)))
+
+
+def _tight_muons(chunk: Chunk) -> tuple[Leptons, NDArray[np.floating]]:
+    """Return muons with abs(eta) < 2.4 and tight identification, and their isolation."""
     chunk.load(muon_branches(chunk.branches))
     found = _leptons(chunk, "Muon", MUON_MASS)
-    isolation = chunk["Muon_pfRelIso04_all"].values
-    identified = chunk["Muon_tightId"].values.astype(bool) & (isolation <= np.float32(MUON_ISOLATION))
-    return found.select((found.pt > pt) & (np.abs(found.eta) < MUON_ABS_ETA) & identified)
+    tight = found.select((np.abs(found.eta) < MUON_ABS_ETA) & chunk["Muon_tightId"].values.astype(bool))
+    return tight, chunk["Muon_pfRelIso04_all"].values[tight.row]
 
 
-def electrons(chunk: Chunk, pt: float = ELECTRON_PT) -> Leptons:
-    """Return electrons with pT above `pt`, abs(eta) < 2.5, at the 80 % working point, outside the gap.
+def electrons(chunk: Chunk, pt: float = ELECTRON_PT, working_point: WorkingPoint = "mva80") -> Leptons:
+    """Return electrons with pT above `pt`, abs(eta) < 2.5, at a working point, outside the gap.
 
     The gap is cut on the pseudorapidity of the supercluster.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Events.
+    pt : float
+        Lowest transverse momentum [GeV].
+    working_point : {"mva80", "tight"}
+        The multivariate one of 80 % with isolation, or the tight cut-based one (`Electron_cutBased`).
 
     Raises
     ------
     MissingBranch
         When the file lacks a branch; the 80 % working point has another name in each era.
     """
-    names = electron_branches(chunk.branches)
+    names = electron_branches(chunk.branches, working_point)
     chunk.load(names)
     identification, position = names[-2:]
     found = _leptons(chunk, "Electron", ELECTRON_MASS)
@@ -115,7 +161,8 @@ def electrons(chunk: Chunk, pt: float = ELECTRON_PT) -> Leptons:
         supercluster = supercluster + found.eta
     in_gap = (np.abs(supercluster) >= ELECTRON_GAP[0]) & (np.abs(supercluster) <= ELECTRON_GAP[1])
     accepted = (found.pt > pt) & (np.abs(found.eta) < ELECTRON_ABS_ETA) & ~in_gap
-    return found.select(accepted & chunk[identification].values.astype(bool))
+    identified = chunk[identification].values >= (TIGHT if working_point == "tight" else 1)
+    return found.select(accepted & identified)
 
 
 def isolated_branches(branches: frozenset[str]) -> tuple[str, ...]:
@@ -162,7 +209,8 @@ def isolated_leptons(chunk: Chunk) -> tuple[Jagged, Jagged]:
 def _leptons(chunk: Chunk, collection: str, mass: float) -> Leptons:
     pt, eta, phi, charge = (chunk[f"{collection}_{name}"] for name in ("pt", "eta", "phi", "charge"))
     momentum = [column.values.astype(np.float64) for column in (pt, eta, phi)]
-    return Leptons(momentum[0], momentum[1], momentum[2], charge.values.astype(np.int64), mass, pt.offsets)
+    charges, rows = charge.values.astype(np.int64), np.arange(len(pt.values))
+    return Leptons(momentum[0], momentum[1], momentum[2], charges, mass, pt.offsets, rows)
 
 
 def _present(names: tuple[str, ...], branches: frozenset[str], what: str) -> tuple[str, ...]:

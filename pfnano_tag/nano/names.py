@@ -46,8 +46,12 @@ class Branch:
 
 Names = dict[str, Branch]
 
-RENAMED = {"fixedGridRhoFastjetAll": "Rho_fixedGridRhoFastjetAll"}
-"""Canonical name -> name since NanoAOD v12."""
+RENAMED = {
+    "fixedGridRhoFastjetAll": "Rho_fixedGridRhoFastjetAll",  # v12
+    "MET_pt": "PFMET_pt",  # v15
+    "MET_phi": "PFMET_phi",
+}
+"""Canonical name -> name in a later NanoAOD version."""
 
 FAT_JETS = {
     "Jet": "FatJet",

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import uproot
 
-from pfnano_tag.analyze.selections import leading, select, selection_branches, steps_of
+from pfnano_tag.analyze.cuts import leading
+from pfnano_tag.analyze.selections import select, selection_branches, steps_of
 from pfnano_tag.card.jets import Jets
 from pfnano_tag.card.regions import MET_FILTERS, AllJets, DrellYan
 from pfnano_tag.errors import MissingBranch

@@ -95,8 +95,28 @@ def test_needed_keys_are_named(problems):
         ),
         ("jets.pt=[30, 20]", r"jets: pt must be a range of two rising numbers, not \[30\.0, 20\.0\]"),
         ("labels.classes=[b, c, g]", r"labels: \['uds'\] missing: .*"),
-        ("regions.dy.selection=dy2", r"regions\.dy\.selection: found 'dy2'; allowed: all_jets, dy"),
-        ("regions.dy.mass=[1, 2]", r"regions\.dy\.selection: found nothing, .*; allowed: all_jets, dy"),
+        (
+            "regions.dy.selection=dy2",
+            r"regions\.dy\.selection: found 'dy2'; allowed: all_jets, dy, .*",
+        ),
+        ("regions.dy.mass=[1, 2]", r"regions\.dy\.selection: found nothing, .*; allowed: all_jets, dy, .*"),
+        (
+            "regions.w={selection: w_c, num_jets: [3, 1]}",
+            r"regions\.w\.num_jets: must be a range of two numbers that don't fall, not \[3, 1\]",
+        ),
+        (
+            "regions.q={selection: qcd, windows: {HLT_A: [1, 3], HLT_B: [2, null]}}",
+            r"regions\.q: windows\.HLT_B starts at 2\.0, inside windows\.HLT_A that ends at 3\.0",
+        ),
+        (
+            "regions.q={selection: qcd, windows: {HLT_A: [3, 1]}}",
+            r"regions\.q: windows\.HLT_A must be a range of two rising numbers, not \[3\.0, 1\.0\]",
+        ),
+        ("regions.q={selection: qcd, windows: {}}", r"regions\.q: windows must name a trigger; .*"),
+        (
+            "regions.q={selection: qcd, prescales: {HLT_X: 3}}",
+            r"regions\.q: prescales\.HLT_X: no such trigger in windows \(HLT_PFJet40, .*",
+        ),
         ("regions.dy={selection: dy, mas: 1}", r"regions\.dy\.mas: unknown key; nearest: mass"),
         ("regions.data={selection: dy}", r"regions: 'data' is a reserved name"),
         ("models={a b: {architecture: deepsets}}", r"models: 'a b' is no name.*"),
