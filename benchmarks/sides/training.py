@@ -38,13 +38,13 @@ def train(options: dict[str, Any]) -> dict[str, Any]:
     weights = hashlib.sha256()
     for values in trainer.module.state_dict().values():
         weights.update(values.numpy().tobytes())
-    jets = stream.jets["train"]
+    jets = stream.share.jets["train"]
     return {
         "wall": sum(timing["wall_seconds"] for timing in later) / len(later),
         "cpu": sum(timing["cpu_seconds"] for timing in later) / len(later),
         "training": sum(jets / timing["jets_per_second"] for timing in later) / len(later),
         "jets": jets,
-        "validation_jets": stream.jets["validation"],
+        "validation_jets": stream.share.jets["validation"],
         "weights": weights.hexdigest(),
     }
 

@@ -15,6 +15,7 @@ from pfnano_tag.infer.prediction import inference_batches
 from pfnano_tag.models.batch import FlatInputs, GroupInputs, call, collate
 from pfnano_tag.models.losses import CrossEntropy
 from pfnano_tag.models.particle_transformer import ParticleTransformer, ParticleTransformerConfig
+from pfnano_tag.nano.allocation import keep_freed_memory
 from pfnano_tag.nano.features import read_jets
 from pfnano_tag.nano.reader import PFNanoFile
 from pfnano_tag.prepare.inputs import InputSpec
@@ -87,6 +88,7 @@ def jets_of(options: dict[str, Any]) -> tuple[FlatInputs, torch.Tensor, torch.Te
 
 def infer(options: dict[str, Any]) -> dict[str, Any]:
     """Logits of all jets, in the batches of `predict`."""
+    keep_freed_memory()  # as the commands that apply networks do
     module, (flat, label, _) = network(options).eval(), jets_of(options)
     out = torch.empty(len(label), options["classes"])
     with torch.inference_mode():

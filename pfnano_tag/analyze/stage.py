@@ -32,7 +32,7 @@ from pfnano_tag.card.folder import analysis_path, check_bound, check_own_place
 from pfnano_tag.card.hashing import content_hash
 from pfnano_tag.card.output import check_output
 from pfnano_tag.errors import BadChunk, Incomplete
-from pfnano_tag.infer.networks import limit_threads
+from pfnano_tag.infer.networks import use_resources
 from pfnano_tag.nano.reader import Chunk, open_file
 from pfnano_tag.nano.writer import protect_events
 from pfnano_tag.prepare.cleaning import clean
@@ -78,7 +78,7 @@ def run(
         check_own_place(card, dataset, file)
     check_output(target, [file])
     protect_events(target)
-    limit_threads(card)
+    use_resources(card)
     with open_file(file, card) as source:
         job = make_job(card, dataset, source, models)
         with locked(target) as folder, stopping():

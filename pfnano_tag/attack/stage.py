@@ -41,6 +41,7 @@ from pfnano_tag.evaluate.bootstrap import replica_weights
 from pfnano_tag.evaluate.confusion import accuracy
 from pfnano_tag.evaluate.scores import chunks_of_test_jets, load_taggers
 from pfnano_tag.infer.bookkeeping import Tagger
+from pfnano_tag.infer.networks import use_resources
 from pfnano_tag.prepare.prepared import Prepared, read_prepared
 from pfnano_tag.prepare.splitting import mixed, uniform
 
@@ -152,7 +153,7 @@ def campaign_of(card: Card, prepared: Prepared, models: Sequence[str] | None, so
 
 def _attack(card: Card, prepared: Prepared, campaign: Campaign, jets: int | None) -> Attacked:
     """Attack the test split chunk by chunk."""
-    torch.set_num_threads(card.resources.threads)
+    use_resources(card)
     total = prepared.total("test")
     share = 1.0 if jets is None or total == 0 else min(1.0, jets / total)
     shifts = {name: InputShifts(campaign.source.inputs) for name in campaign.attacks}

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pfnano_tag.card.card import Card
@@ -19,6 +18,7 @@ from pfnano_tag.errors import CheckpointError, DataError
 from pfnano_tag.evaluate.bootstrap import replica_weights
 from pfnano_tag.infer.bookkeeping import Tagger, find_checkpoint, load_checkpoint
 from pfnano_tag.infer.conversion import common_candidate_pt, to_inputs, union_of_features
+from pfnano_tag.infer.networks import use_resources
 from pfnano_tag.infer.prediction import predict
 from pfnano_tag.models.batch import FlatInputs
 from pfnano_tag.models.device import chosen_device
@@ -173,7 +173,7 @@ def collect(
     DataError
         When the test split has no jets.
     """
-    torch.set_num_threads(card.resources.threads)
+    use_resources(card)
     parts: list[Scores] = []
     for labelled, flat in chunks_of_test_jets(card, prepared, taggers, stored):
         if watch is not None:

@@ -15,6 +15,7 @@ from pfnano_tag.errors import CheckpointError, DataError
 from pfnano_tag.infer.bookkeeping import Tagger, find_checkpoint, load_checkpoint
 from pfnano_tag.infer.conversion import common_candidate_pt, union_of_caps, union_of_droppable, union_of_features
 from pfnano_tag.models.device import chosen_device
+from pfnano_tag.nano.allocation import keep_freed_memory
 from pfnano_tag.nano.features import branches_for, has_vectors, read_jets
 from pfnano_tag.nano.jets import JetTable
 from pfnano_tag.nano.layouts import require_inputs
@@ -136,6 +137,7 @@ def load_networks(card: Card, models: Sequence[str] | None) -> Networks:
     return networks
 
 
-def limit_threads(card: Card) -> None:
-    """Let torch use the threads that the card allows."""
+def use_resources(card: Card) -> None:
+    """Let torch use the threads that the card allows, and the process keep memory for the next batch."""
     torch.set_num_threads(card.resources.threads)
+    keep_freed_memory()

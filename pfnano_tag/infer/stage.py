@@ -17,7 +17,7 @@ from pfnano_tag.card.output import check_output
 from pfnano_tag.errors import BadChunk, CheckpointError, Incomplete
 from pfnano_tag.infer.conversion import to_inputs
 from pfnano_tag.infer.discriminants import discriminant
-from pfnano_tag.infer.networks import Networks, limit_threads, load_networks
+from pfnano_tag.infer.networks import Networks, load_networks, use_resources
 from pfnano_tag.infer.prediction import predict_with_regressions, regression_columns
 from pfnano_tag.nano.columns import Index, Jagged, offsets_of
 from pfnano_tag.nano.plan import Plan
@@ -58,7 +58,7 @@ def run(card: Card, file: str, models: Sequence[str] | None, output: str | Path,
     """
     check_output(output, [file])
     protect_events(output)
-    limit_threads(card)
+    use_resources(card)
     networks = _some_networks(card, models)
     with open_file(file, card) as source:
         networks.check(source)

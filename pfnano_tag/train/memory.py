@@ -185,7 +185,7 @@ def _with_spare(plan: MemoryPlan, limit: float, validation: float, block: float,
     """
     if plan.total + validation <= limit:
         plan = replace(plan, parts=plan.parts | {"validation jets": validation}, keeps_validation=True)
-    if not readers:
+    if not readers or not block:  # a process may have no chunks of its own
         return plan
     wanted = math.ceil(plan.parts["shuffle buffer"] / 2 / block / readers) - IN_FLIGHT
     more = max(0, min(wanted, int((limit - plan.total) / (readers * block))))

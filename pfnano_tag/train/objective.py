@@ -118,7 +118,7 @@ class Objective:
         """
         parts = self._parts(module, batch)
         weight, most = self._of_all(batch, parts)
-        together = self._world.size > 1 and has_row_norm(module)
+        together = self._keeps_step(module)
         if together:
             nothing = batch.select(torch.arange(0, device=batch.jet_BF.device))
             parts += [nothing] * (most - len(parts))
@@ -133,6 +133,10 @@ class Objective:
                     raise _too_large_together(max(map(len, parts)), error) from error
                 self._jets_at_once = _half(max(map(len, parts)), error)
                 parts = self._parts(module, batch)
+
+    def _keeps_step(self, module: nn.Module) -> bool:
+        """Whether all processes must pass the network equally often, with as few jets as they may have."""
+        return self._world.size > 1 and has_row_norm(module)
 
     def _of_all(self, batch: Batch, parts: list[Batch]) -> tuple[float, int]:
         """Sum of weights of a batch over all processes, and the most parts in one of them."""
@@ -202,7 +206,7 @@ class Objective:
             seen = attacked if nominal is batch else batch.with_jets(chosen_A, attacked)
             return self._loss_of(module, call_all(module, seen), batch, weights)
         outputs = call_all(module, batch)
-        if not len(nominal):
+        if not len(nominal) and not self._keeps_step(module):
             return self._loss_of(module, outputs, batch, weights)
         logits_BK = outputs["flavour"]
         divergence_A = divergence(logits_BK[chosen_A], call(module, attacked))

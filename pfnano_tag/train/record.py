@@ -78,6 +78,15 @@ def is_trained(folder: Path) -> bool:
     return bool(epochs_of(folder)) or (folder / STATE).exists()
 
 
+def is_resumable(folder: Path) -> bool:
+    """Whether a training goes on from what the folder holds.
+
+    A kill between the first checkpoint and its state leaves an epoch that is made again from the start, bit for bit.
+    """
+    kept = any((folder / name).exists() for name in (STATE, "optimizer.pt", "metrics.jsonl", "best.json"))
+    return is_trained(folder) and (kept or epochs_of(folder) != [1])
+
+
 def clear(folder: Path) -> None:
     """Remove a trained model: only files that a training writes."""
     for pattern in WRITTEN:
@@ -130,10 +139,33 @@ def load_state(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: missing, so the training can't be resumed; use --overwrite") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: damaged, so the training can't be resumed: {error}") from error
+        raise _damaged(path, error) from error
     if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
         raise CheckpointError(f"{path}: not the training state of this version ({STATE_VERSION}); use --overwrite")
-    return state | {"position": Position(*state["position"]), "recipe": json.loads(state["recipe"])}
+    try:
+        return state | {"position": Position(*state["position"]), "recipe": json.loads(state["recipe"])}
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def unfit(folder: Path, error: BaseException) -> CheckpointError:
+    """What to say when the state of a folder does not fit the network that its recipe promises."""
+    return CheckpointError(
+        f"{folder / STATE}: does not fit the network ({_first_line(error)}), as after a change of the code; use "
+        "--overwrite"
+    )
+
+
+def _damaged(path: Path, error: BaseException) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: damaged, so the training can't be resumed ({_first_line(error)}); put back a whole copy, or use "
+        "--overwrite"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or ["no content"]
+    return f"{type(error).__name__}: {lines[0][:200]}"
 
 
 def set_random_states(states: dict[str, Tensor | None], world: World, device: torch.device, where: str) -> None:

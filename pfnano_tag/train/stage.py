@@ -25,7 +25,7 @@ from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.memory import MemoryPlan, check_memory, memory_plan
 from pfnano_tag.train.objective import in_words, make_loss
 from pfnano_tag.train.recipe import Recipe
-from pfnano_tag.train.record import clear, is_trained
+from pfnano_tag.train.record import clear, is_resumable, is_trained, load_state
 from pfnano_tag.train.resampling import Drawing, Population, drawing_of
 from pfnano_tag.train.sharding import Share, share_of
 from pfnano_tag.train.target_check import check_targets, targets_of
@@ -69,12 +69,14 @@ def run(card: Card, models: Sequence[str] | None = None, resume: bool = False, o
                     f"{recipe.folder}: model {recipe.name!r} is trained already; --resume goes on with it, "
                     "--overwrite starts again"
                 )
+            if resume and is_resumable(recipe.folder):  # refused before jets are read, where it can't go on
+                recipe.check(load_state(recipe.folder)["recipe"])
         with Interruption() as interruption, _jets(card, prepared, recipes, interruption, world) as stream:
             for recipe in recipes:
                 if overwrite and world.leads:
                     clear(recipe.folder)
                 trainer = Trainer(recipe, stream, device, world)
-                if resume and world.told(is_trained(recipe.folder)):
+                if resume and world.told(is_resumable(recipe.folder)):
                     trainer.restore()
                 _train(trainer, interruption)
 

@@ -32,6 +32,7 @@ from pfnano_tag.train.record import (
     read_metrics,
     save_state,
     set_random_states,
+    unfit,
     write_metrics,
 )
 from pfnano_tag.train.tensorboard import event_files
@@ -105,10 +106,13 @@ class Trainer:
         state = load_state(folder)
         self.recipe.check(state["recipe"])
         self._check_place(state)
-        self.module.load_state_dict(state["weights"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.module.load_state_dict(state["weights"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise unfit(folder, error) from error
         self.position = state["position"]
         set_random_states(state["random"], self.world, self.device, f"model {self.recipe.name}")
         if state["epoch"]:
@@ -155,12 +159,14 @@ class Trainer:
         while self.epochs_done < self.recipe.settings.epochs and not self._impatient():
             epoch, before, clock = self.epochs_done + 1, self.position, Clock()
             try:
-                training_loss = self._train_epoch(epoch, interruption)
+                if before.batches < len(self.loader):  # else stopped while validating
+                    self._train_epoch(epoch, interruption)
+                rate = clock.rate(self.loader.share.total - before.jets)
+                metrics = {"epoch": epoch, "training_loss": self.position.mean_loss} | self._validate()
             except Incomplete as stop:
                 raise self._stopped(epoch, stop) from stop
-            rate = clock.rate(self.loader.share.total - before.jets)
-            metrics = {"epoch": epoch, "training_loss": training_loss} | self._validate()
             metrics["learning_rate"] = self.optimizer.param_groups[0]["lr"]  # of the last step
+            self.position = Position()
             self._record(metrics, clock.timing(epoch, rate))
 
     def _validate(self) -> Metrics:
@@ -179,8 +185,8 @@ class Trainer:
         told: Metrics = self.world.told(metrics)  # all stop at the same epoch, though machines may round differently
         return told
 
-    def _train_epoch(self, epoch: int, interruption: Interruption) -> float:
-        """The training jets that are left of an epoch; returns the epoch's mean loss sum(w l) / sum(w)."""
+    def _train_epoch(self, epoch: int, interruption: Interruption) -> None:
+        """The training jets that are left of an epoch."""
         first = (epoch - 1) * len(self.loader)
         self.module.train()
         for number, batch in self._batches(epoch):
@@ -193,8 +199,6 @@ class Trainer:
             self.position = self.position.behind(int(jets), weight, float(losses_P.sum()))
             if asked:
                 raise Stopped("stopped; go on with --resume")
-        mean, self.position = self.position.mean_loss, Position()
-        return mean
 
     def _step(self, losses_P: Tensor, epoch: int, number: int, jets: Batch) -> None:
         """One step of the optimiser, with the gradient's norm bounded, and of the average."""

@@ -123,6 +123,16 @@ def test_parts_of_different_number_do_not_wait_for_each_other_for_ever(ranks):
         assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("cuts", [[0, 36, 40], [0, 4, 40]])
+def test_processes_of_which_one_attacks_no_jet_do_not_wait_for_each_other_for_ever(ranks, cuts):
+    """A tenth of 36 jets is attacked, and of 4 jets none: only one process has a divergence."""
+    settings = {**WHOLE, "attack": "fgsm", "attack_loss": "kl", "attack_fraction": 0.1}
+    first, second = ranks.run(gradients, "particle_transformer", cuts, settings, FGSM)
+    for name, gradient in first[1].items():
+        assert torch.equal(gradient, second[1][name])
+        assert gradient.isfinite().all()
+
+
 def normalised(world, cuts):
     """Output, gradients and running statistics of a norm whose rows are shared, for a loss that mixes columns."""
     generator = torch.Generator().manual_seed(5)

@@ -61,9 +61,8 @@ def test_memory_grows_with_the_buffer_and_the_readers_not_with_the_sample():
 
 def test_copies_of_drawn_jets_take_memory_too():
     prepared = study_of(MILLION)  # in 100 chunks
-    window = [
-        memory_plan(card_with(cache="none"), prepared, [10**8], True, drawn).window for drawn in ((), (3 * MILLION,))
-    ]
+    card = card_with(cache="none")
+    window = [memory_plan(card, prepared, [10**8], True, drawn=drawn).window for drawn in ((), (3 * MILLION,))]
     assert window == pytest.approx([1.01 * MILLION, 3.03 * MILLION], rel=1e-4)
 
 

@@ -20,7 +20,7 @@ from pfnano_tag.infer.prediction import predict
 from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.interruption import STOPPING, Interruption
 from pfnano_tag.train.recipe import Recipe
-from pfnano_tag.train.record import is_trained
+from pfnano_tag.train.record import is_resumable, is_trained
 from pfnano_tag.train.wrapper import Trainer
 
 ARGUMENTS = {
@@ -270,11 +270,55 @@ def test_damaged_state_is_refused(tmp_path, jets):
     trainer = train(chosen, jets)
     path = tmp_path / "resume.pt"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(CheckpointError, match="damaged"):
+    with pytest.raises(CheckpointError, match=r"damaged, so .* can't be resumed \(RuntimeError: .*use --overwrite"):
+        trainer.restore()
+    path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"damaged, .*\(EOFError: .*use --overwrite"):
         trainer.restore()
     path.unlink()
     with pytest.raises(CheckpointError, match="missing"):
         trainer.restore()
+
+
+@pytest.mark.parametrize("change", [{"weights": {}}, {"optimizer": {}}, {"position": None}])
+def test_a_state_that_lacks_something_is_refused_in_one_line(tmp_path, jets, change):
+    trainer = train(recipe(tmp_path, epochs=1), jets)
+    path = tmp_path / "resume.pt"
+    torch.save(torch.load(path, weights_only=True) | change, path)
+    with pytest.raises(CheckpointError, match=r"resume\.pt: .*use --overwrite$") as refusal:
+        trainer.restore()
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_stop_while_validating_keeps_the_epoch_that_was_trained(tmp_path, jets, monkeypatch):
+    """Jets that are read anew for each validation can be stopped there."""
+    whole, parts = recipe(tmp_path / "whole", ema_decay=0.9), recipe(tmp_path / "parts", ema_decay=0.9)
+    train(whole, jets)
+    read = Stream.validation
+
+    def stopped(stream, size):
+        yield from read(stream, size)
+        raise Incomplete("stopped while reading jets; go on with --resume")
+
+    for _ in range(2):  # the second attempt has nothing left to train in this epoch
+        monkeypatch.setattr(Stream, "validation", stopped)
+        with pytest.raises(Incomplete, match="epoch 1, behind batch 4 of 4: stopped while reading jets"):
+            train(parts, jets, resume=is_trained(parts.folder))
+        assert not epochs_of(parts.folder)
+    monkeypatch.setattr(Stream, "validation", read)
+    train(parts, jets, resume=True)
+    assert weights(whole.folder) == weights(parts.folder)
+
+
+def test_a_kill_in_front_of_the_first_state_begins_again(tmp_path, jets):
+    train(recipe(tmp_path, epochs=1), jets)
+    assert is_resumable(tmp_path)
+    for name in ("best.json", "metrics.jsonl", "timing.json"):
+        (tmp_path / name).unlink()
+    assert is_resumable(tmp_path)
+    (tmp_path / "resume.pt").unlink()  # the first checkpoint was written, and nothing behind it
+    assert is_trained(tmp_path)
+    assert not is_resumable(tmp_path)
 
 
 def fragile_jets(count, seed):
