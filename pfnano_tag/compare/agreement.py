@@ -5,7 +5,10 @@ Shape suffixes: F fine bins, N merged bins, R replicas.
 The chi2 has the statistics of both sides, Pearson's form: with data d, simulation s of variance v, and scale k
 (1 for simulation normalised to luminosity, sum(d)/sum(s) for simulation normalised to data),
 
-    V = k s + k^2 v,        r = d - k s,        chi2 = r^T M r,
+    V = u k s + k^2 v,        r = d - k s,        chi2 = r^T M r,
+
+where u is 1 for counts; for data with weights (prescales, opposite minus same sign) it is their sum of squared
+weights over their sum of weights, the variance per expected event in the mean over the bins,
 
 and M = V^-1 when the normalisation is known (ndf = N). When it comes from data, M also projects out the free scale,
 M = V^-1 - V^-1 s s^T V^-1 / (s^T V^-1 s), which is the minimum over the scale (ndf = N - 1).
@@ -229,7 +232,9 @@ def agreement(data: Sample, simulation: Sample, starts: NDArray[np.int64], to_da
     d, s = data.merged(starts), simulation.merged(starts)
     if to_data:
         s = s.scaled(float(d.values.sum() / s.values.sum()))
-    metric_NN = _metric(s.values, s.values + s.variances, to_data)
+    yield_ = float(d.values.sum())
+    per_count = float(d.variances.sum()) / yield_ if yield_ > 0 else 1.0
+    metric_NN = _metric(s.values, per_count * s.values + s.variances, to_data)
     residual = d.values - s.values
     chi2 = _norm(residual, metric_NN)
     ndf = len(starts) - int(to_data)

@@ -51,6 +51,21 @@ def test_normalised_to_data_does_not_see_the_yield():
 
 
 @pytest.mark.parametrize("to_data", [False, True])
+def test_p_values_of_subtracted_data_are_uniform(to_data):
+    random = np.random.default_rng(6)
+    opposite, same = np.array([90, 160, 240, 110, 80.0]), np.array([30, 70, 100, 50, 30.0])
+    simulation = sample(opposite - same, np.zeros(5))
+    p = []
+    for _ in range(2000):
+        plus, minus = random.poisson(opposite), random.poisson(same)
+        data = sample(plus - minus, plus + minus)
+        p.append(agreement(data, simulation, np.arange(5), to_data).p)
+    # the variance per count is the same in all bins only about: not flat to the last per cent
+    assert np.mean(p) == pytest.approx(0.5, abs=0.04)
+    assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.025)
+
+
+@pytest.mark.parametrize("to_data", [False, True])
 def test_p_values_of_toys_are_uniform(to_data):
     random = np.random.default_rng(5)
     truth = np.array([40, 60, 80, 50, 30, 90.0])
