@@ -12,6 +12,7 @@ constituents, E entries (jets, constituents or pairs with a label), C width of a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, fields
 from typing import ClassVar, Literal, NewType
 
@@ -46,7 +47,7 @@ class Entries:
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(ABC):
     """Keys that all tasks have.
 
     Parameters
@@ -88,6 +89,7 @@ class Task:
         """Return the numbers that users get for a jet, (B, columns)."""
         return output[:0]
 
+    @abstractmethod
     def head(self, context: int, width: int, activation: str) -> nn.Module:
         """Return a new head.
 
@@ -98,8 +100,8 @@ class Task:
         activation : str
             relu, gelu or silu.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def entries(self, target: Tensor, mask_BN: Tensor | None, chosen_B: Tensor | None) -> Entries:
         """Return what has a label.
 
@@ -112,8 +114,8 @@ class Task:
         chosen_B : Tensor or None
             bool, jets that are learned from; None: all.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def losses(self, output: Tensor, entries: Entries) -> Tensor:
         """Return the loss of each entry (E,).
 
@@ -124,7 +126,6 @@ class Task:
         entries : Entries
             From `entries`.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
