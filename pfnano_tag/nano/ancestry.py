@@ -52,17 +52,25 @@ def decays(pdg_id: NDArray[np.integer[Any]], mother: NDArray[np.integer[Any]], o
         Particles of each event.
     """
     code = np.abs(pdg_id.astype(np.int32))  # quicker to divide than 64 bits
-    parent = _rows_of_mothers(mother, offsets)
+    parent = rows_of_mothers(mother, offsets)
     b, c, tau = (_last(kind, parent) for kind in (is_open(code, 5), is_open(code, 4), code == TAU))
     other = tau | np.isin(code, LONG_LIVED)
     decaying = b | c | other
     vertex = _jump(np.where(decaying, np.arange(len(code)), parent))
-    b, c, other = (_at_or_above(flag, parent) for flag in (b, c, other))
+    b, c, other = (at_or_above(flag, parent) for flag in (b, c, other))
     return Decays(b, c, other, np.where(decaying[vertex], vertex, -1))
 
 
-def _rows_of_mothers(mother: NDArray[np.integer[Any]], offsets: Index) -> Index:
-    """Return the flat row of each particle's mother; its own where it has none."""
+def rows_of_mothers(mother: NDArray[np.integer[Any]], offsets: Index) -> Index:
+    """Return the flat row of each particle's mother, int64 [particles]; its own where it has none.
+
+    Parameters
+    ----------
+    mother : ndarray of int [particles]
+        Index in the event (negative or out of range: none).
+    offsets : ndarray of int64 [events + 1]
+        Particles of each event.
+    """
     event = list_of_row(offsets)
     index = mother.astype(np.int64)
     valid = (index >= 0) & (index < np.diff(offsets)[event])
@@ -90,8 +98,16 @@ def _jump(pointer: Index) -> Index:
     return pointer
 
 
-def _at_or_above(flag: Flags, parent: Index) -> Flags:
-    """Return whether a particle or any of its ancestors has a flag."""
+def at_or_above(flag: Flags, parent: Index) -> Flags:
+    """Return whether a particle or any of its ancestors has a flag.
+
+    Parameters
+    ----------
+    flag : ndarray of bool [particles]
+        Of the particle itself.
+    parent : ndarray of int64 [particles]
+        From `rows_of_mothers`.
+    """
     pointer = parent
     for _ in _rounds(len(flag)):
         flag = flag | flag[pointer]

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from pfnano_tag.card.labels import FLAVOURS
 from pfnano_tag.errors import DataError
-from pfnano_tag.nano.columns import Index, Jagged, delta_phi, list_of_row, pairs_within
+from pfnano_tag.nano.ancestry import at_or_above, rows_of_mothers
+from pfnano_tag.nano.columns import Index, Jagged, delta_phi, pairs_within
 from pfnano_tag.nano.layouts import require_branches
 from pfnano_tag.nano.reader import Chunk
 
@@ -216,9 +217,6 @@ def from_heavy_hadron(
 ) -> NDArray[np.bool_]:
     """Return whether a b or c hadron (400-599, 4000-5999) is among a particle's ancestors or the particle itself.
 
-    Pointer jumping: each round joins every particle's knowledge with that of the ancestor it points to and doubles
-    the distance, so that chains of any length need log2 of their length rounds.
-
     Parameters
     ----------
     pdg_id, mother : ndarray of int [particles]
@@ -228,17 +226,7 @@ def from_heavy_hadron(
     """
     code = np.abs(pdg_id.astype(np.int64))
     found = ((code >= 400) & (code < 600)) | ((code >= 4000) & (code < 6000))
-    own = np.arange(len(code))
-    event = list_of_row(offsets)
-    valid = (mother >= 0) & (mother < np.diff(offsets)[event])
-    pointer = np.where(valid, offsets[:-1][event] + mother, own)
-    for _ in range(max(1, len(code).bit_length())):  # a damaged file may have loops: these end here too
-        found = found | found[pointer]
-        further = pointer[pointer]
-        if np.array_equal(further, pointer):
-            break
-        pointer = further
-    return found
+    return at_or_above(found, rows_of_mothers(mother, offsets))
 
 
 def _leptonic(chunk: Chunk) -> tuple[NDArray[np.bool_], int]:

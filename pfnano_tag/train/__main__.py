@@ -67,7 +67,7 @@ def run(card: Card, options: argparse.Namespace) -> int | None:
     from pfnano_tag.train.stage import run as train
 
     if options.dry_run:
-        print(plan(card, options.model, find_rate=options.find_rate))
+        print(plan(card, options.model, options.find_rate, options.resume, options.overwrite))
         return None
     if options.find_rate:
         find_rates(card, options.model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -69,8 +70,8 @@ def run(card: Card, models: Sequence[str] | None = None, resume: bool = False, o
                     f"{recipe.folder}: model {recipe.name!r} is trained already; --resume goes on with it, "
                     "--overwrite starts again"
                 )
-            if resume and is_resumable(recipe.folder):  # refused before jets are read, where it can't go on
-                recipe.check(load_state(recipe.folder)["recipe"])
+            if resume:  # refused before jets are read, where it can't go on
+                _state_to_go_on_from(recipe)
         with Interruption() as interruption, _jets(card, prepared, recipes, interruption, world) as stream:
             for recipe in recipes:
                 if overwrite and world.leads:
@@ -137,8 +138,14 @@ def recipe_of(card: Card, prepared: Prepared, name: str) -> Recipe:
     )
 
 
-def plan(card: Card, models: Sequence[str] | None = None, find_rate: bool = False) -> str:
-    """What `run` (or `find_rates`) would do, and the memory that it needs."""
+def plan(
+    card: Card,
+    models: Sequence[str] | None = None,
+    find_rate: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> str:
+    """What `run` (or `find_rates`) would do, and the memory that it needs; refuses what they would refuse."""
     names = card.chosen_models(models)
     prepared = read_prepared(prepared_path(card), card)
     lines = [f"jets: {prepared.total('train')} to train on, {prepared.total('validation')} to validate on"]
@@ -148,10 +155,10 @@ def plan(card: Card, models: Sequence[str] | None = None, find_rate: bool = Fals
         module = recipe.network()
         size = sum(parameter.numel() for parameter in module.parameters())
         attack = f", {in_words(recipe.settings)}" if recipe.attack is not None else ""
-        state = " (trained already)" if is_trained(recipe.folder) else ""
+        state = "" if find_rate else _state_in_words(recipe, resume, overwrite)
         work = f"{recipe.settings.epochs} epochs in"
         if find_rate:
-            work, state = f"a test of the learning rate over at most {rate_finder.BATCHES}", ""
+            work = f"a test of the learning rate over at most {rate_finder.BATCHES}"
         lines.append(
             f"{_titled(card, name)}: {recipe.architecture}, {size} parameters, {work} batches of "
             f"{recipe.settings.batch_size}{attack} -> {recipe.folder}{state}"
@@ -220,6 +227,37 @@ def _drawing(recipe: Recipe, prepared: Prepared) -> Drawing | None:
     if recipe.settings.resampling is None:
         return None
     return drawing_of(recipe.settings.resampling, Population.of_tables(prepared.weights), recipe.name)
+
+
+def _state_to_go_on_from(recipe: Recipe) -> dict[str, Any] | None:
+    """State of a training that `--resume` would go on with; None where it would begin.
+
+    Raises
+    ------
+    CheckpointError
+        When it can't go on.
+    """
+    if not is_resumable(recipe.folder):
+        return None
+    state = load_state(recipe.folder)
+    recipe.check(state["recipe"])
+    return state
+
+
+def _state_in_words(recipe: Recipe, resume: bool, overwrite: bool) -> str:
+    """What becomes of a training that is there already."""
+    if not is_trained(recipe.folder):
+        return ""
+    if overwrite:
+        return " (trained already: begins again)"
+    if not resume:
+        return " (trained already: needs --resume or --overwrite)"
+    state = _state_to_go_on_from(recipe)
+    if state is None:
+        return " (begins again)"
+    batches = state["position"].batches
+    place = f", batch {batches} of the next" if batches else ""
+    return f" (goes on behind epoch {state['epoch']}{place})"
 
 
 def _titled(card: Card, name: str) -> str:

@@ -21,11 +21,11 @@ class Clock:
     wall: float = field(default_factory=time.perf_counter)
     cpu: float = field(default_factory=time.process_time)
 
-    def rate(self, jets: int) -> float:
-        """Return jets per second since then."""
-        return jets / max(time.perf_counter() - self.wall, 1e-9)
+    def rate(self, jets: int) -> float | None:
+        """Return jets per second since then; None of no jets, which tell no rate."""
+        return jets / max(time.perf_counter() - self.wall, 1e-9) if jets else None
 
-    def timing(self, epoch: int, jets_per_second: float) -> Metrics:
+    def timing(self, epoch: int, jets_per_second: float | None) -> Metrics:
         """Return an entry of `timing.json`: seconds of the whole epoch, and the speed of its training part."""
         return {
             "epoch": epoch,

@@ -319,12 +319,12 @@ class Trainer:
         log.info("%s", summary(recipe.name, metrics, recipe.settings.epochs, timing["jets_per_second"]))
 
 
-def summary(name: str, metrics: Metrics, epochs: int, rate: float) -> str:
+def summary(name: str, metrics: Metrics, epochs: int, rate: float | None) -> str:
     """One line per epoch: losses, accuracy, AUCs, jets per second."""
     shown = {key: "-" if value is None else f"{value:.4f}" for key, value in metrics.items()}
     aucs = " ".join(f"{key.removeprefix('auc_')} {text}" for key, text in shown.items() if key.startswith("auc_"))
     return (
         f"{name} epoch {metrics['epoch']}/{epochs}: loss {shown['training_loss']}, validation "
         f"{shown['validation_loss']}, accuracy {metrics['validation_accuracy']:.3f}, AUC {aucs}; "
-        f"{rate:.0f} jets/s"
+        f"{'-' if rate is None else f'{rate:.0f}'} jets/s"
     )

@@ -16,12 +16,12 @@ from pfnano_tag.models.layers import RowNorm, in_step
 from pfnano_tag.models.registry import build
 from pfnano_tag.train.dataloader import Stream
 from pfnano_tag.train.distributed import ALONE
-from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.objective import Objective, make_loss
 from pfnano_tag.train.recipe import Recipe
 from pfnano_tag.train.validation import validate
 from pfnano_tag.train.wrapper import Trainer
 from tests.train.ranks import Ranks
+from tests.train.stopping import StopAfter
 
 ARGUMENTS = {
     "deepjet": {"charged": [8], "charged_lstm": 8, "dense": [8], "dropout": 0.0},
@@ -207,18 +207,6 @@ def stream_of(world, spoiled=None):
     if world.size > 1:
         stream.share = replace(stream.share, rank=world.rank, training=sizes[0])
     return stream
-
-
-class StopAfter(Interruption):
-    """Asks to stop after so many batches."""
-
-    def __init__(self, batches):
-        self.left = batches
-
-    @property
-    def asked(self):
-        self.left -= 1
-        return self.left < 0
 
 
 def train(world, folder, architecture, stop=None, resume=False, spoiled=None, **settings):

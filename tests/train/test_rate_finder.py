@@ -14,6 +14,7 @@ from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.rate_finder import BATCHES, EXPLODED, HIGHEST, LOWEST, RateScan, rate_of, scan, write
 from pfnano_tag.train.recipe import Recipe
 from pfnano_tag.train.wrapper import Trainer
+from tests.train.stopping import StopAfter
 
 
 def trainer(folder, jets=None, norm=True, **settings):
@@ -97,18 +98,6 @@ def test_what_can_not_be_tested(tmp_path):
     with pytest.raises(Incomplete, match="nothing was written"):
         scan(trainer(tmp_path), StopAfter(0))
     assert not list(tmp_path.iterdir())
-
-
-class StopAfter(Interruption):
-    """Asks to stop after so many batches."""
-
-    def __init__(self, batches):
-        self.left = batches
-
-    @property
-    def asked(self):
-        self.left -= 1
-        return self.left < 0
 
 
 def contents(folder):

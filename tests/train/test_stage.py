@@ -136,7 +136,13 @@ def test_all_models_of_the_card_are_trained_and_can_be_applied(study):
         assert tagger.training["threads"] == study.resources.threads
         assert (tagger.training["attack"] is None) == (name == "plain")
     assert "plain: deepsets" in stage.plan(study)
-    assert "(trained already)" in stage.plan(study, ["plain"])
+    assert "(trained already: needs --resume or --overwrite)" in stage.plan(study, ["plain"])
+    assert "(trained already: begins again)" in stage.plan(study, ["plain"], overwrite=True)
+    epochs = study.training_of("plain").epochs
+    assert f"(goes on behind epoch {epochs})" in stage.plan(study, ["plain"], resume=True)
+    other = study.model_copy(update={"training": study.training.model_copy(update={"weight_decay": 0.5})})
+    with pytest.raises(CheckpointError, match="settings differ"):
+        stage.plan(other, ["plain"], resume=True)
 
 
 def test_a_trained_model_is_kept_unless_told_otherwise(study):

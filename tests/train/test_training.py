@@ -22,6 +22,7 @@ from pfnano_tag.train.interruption import STOPPING, Interruption
 from pfnano_tag.train.recipe import Recipe
 from pfnano_tag.train.record import clear, is_resumable, is_trained
 from pfnano_tag.train.wrapper import Trainer
+from tests.train.stopping import StopAfter
 
 ARGUMENTS = {
     "mlp": {"hidden": [8]},
@@ -65,18 +66,6 @@ def files(folder):
 
 def weights(folder):
     return {name: content for name, content in files(folder).items() if name.endswith((".safetensors", ".jsonl"))}
-
-
-class StopAfter(Interruption):
-    """Asks to stop after so many batches."""
-
-    def __init__(self, batches):
-        self.left = batches
-
-    @property
-    def asked(self):
-        self.left -= 1
-        return self.left < 0
 
 
 PGD = Attack(kind="pgd", epsilon=0.1, steps=2)
