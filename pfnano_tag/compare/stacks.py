@@ -38,8 +38,8 @@ class Picture:
         Bin edges.
     simulation : dict
         Flavour -> (sums of weights, of squared weights), each [bins], normalised.
-    data : ndarray [bins]
-        Counts.
+    data : (ndarray [bins], ndarray [bins])
+        Sums of weights, and of squared weights: counts where they are equal.
     xlabel, ylabel, text, right, caption : str
         Words: axes, above the panel, below the picture.
     log : bool
@@ -51,7 +51,7 @@ class Picture:
     path: Path
     edges: Array
     simulation: dict[str, tuple[Array, Array]]
-    data: Array
+    data: tuple[Array, Array]
     xlabel: str
     ylabel: str
     text: str
@@ -149,11 +149,12 @@ def picture(
     """
     category = next(iter(simulation))
     scale = data_scale(variable.kind, simulation, data) if words.to_data else 1.0
+    observed, variances = (visible(variable.kind, content) for content in total(data))
     return Picture(
         path=folder / category.region / f"{_file_name(variable, category)}.png",
         edges=variable.edges,
         simulation=scaled(by_flavour(variable.kind, simulation), scale),
-        data=visible(variable.kind, total(data)[0]),
+        data=(observed, variances),
         xlabel=_xlabel(variable, category),
         ylabel=_ylabel(variable),
         text=words.sample,
@@ -166,7 +167,7 @@ def picture(
             ]
         ),
         warning="\n".join(textwrap.wrap(words.warning, CAPTION_WIDTH)),
-        log=variable.name not in LINEAR,
+        log=variable.name not in LINEAR and bool((observed >= 0).all()),  # OS - SS may be negative
     )
 
 

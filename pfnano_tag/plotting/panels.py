@@ -29,8 +29,8 @@ class Cell:
         Bin edges.
     simulation : mapping
         Component -> (sums of weights, sums of squared weights), each [bins].
-    data : ndarray [bins]
-        Counts.
+    data : pair of ndarray [bins]
+        Sums of weights, and of squared weights: counts where they are equal.
     xlabel : str
         With unit.
     note : str
@@ -39,7 +39,7 @@ class Cell:
 
     edges: Floats
     simulation: Mapping[str, tuple[Floats, Floats]]
-    data: Floats
+    data: tuple[Floats, Floats]
     xlabel: str
     note: str = ""
 
@@ -89,7 +89,7 @@ def stack_page(
 
 
 def _draw(main: Axes, ratio: Axes, cell: Cell) -> None:
-    draw_stack(main, ratio, cell.edges, cell.simulation, cell.data, log=True)
+    draw_stack(main, ratio, cell.edges, cell.simulation, cell.data, log=bool((cell.data[0] >= 0).all()))
     main.tick_params(labelbottom=False, labelsize=11)
     ratio.tick_params(labelsize=11)
     main.set_ylabel("Jets / bin", fontsize=12)

@@ -20,7 +20,7 @@ RATIO_RANGE = (0.5, 1.5)
 def stack(
     edges: Floats,
     simulation: Mapping[str, tuple[Floats, Floats]],
-    data: Floats,
+    data: tuple[Floats, Floats],
     xlabel: str,
     text: str,
     right: str = "",
@@ -35,8 +35,9 @@ def stack(
         Bin edges.
     simulation : mapping
         Flavour -> (sums of weights, sums of squared weights), each (bins,), already normalised.
-    data : array (bins,)
-        Counts; drawn with Garwood intervals (68 %).
+    data : pair of arrays (bins,)
+        Sums of weights and of squared weights; counts, where the two are equal, are drawn with Garwood intervals
+        (68 %), others (prescales, opposite minus same sign) with the root of the second.
     xlabel, ylabel : str
         With units.
     text, right : str
@@ -60,7 +61,7 @@ def draw_stack(
     ratio: Axes,
     edges: Floats,
     simulation: Mapping[str, tuple[Floats, Floats]],
-    data: Floats,
+    data: tuple[Floats, Floats],
     log: bool = False,
 ) -> None:
     """Draw a stack with data into given panels, without texts and legend; parameters as in `stack`.
@@ -78,7 +79,7 @@ def draw_stack(
     _band(main, edges, total, np.sqrt(variance), "stat. unc. (sim.)")
     _points(main, edges, data)
     _ratio(ratio, edges, data, total, np.sqrt(variance))
-    _limits(main, [*(values for values, _ in simulation.values()), data], total, data, log)
+    _limits(main, [values for values, _ in simulation.values()], total, data[0], log)
     main.set_xlim(edges[0], edges[-1])
 
 
@@ -113,13 +114,22 @@ def _band(axes: Axes, edges: Floats, middle: Floats, error: Floats, name: str | 
     )
 
 
-def _points(axes: Axes, edges: Floats, data: Floats) -> None:
-    low, high = poisson_interval(data)
-    errors = np.stack([data - low, high - data])
-    filled = data > 0  # empty bins would only draw clutter; the ratio shows what is missing there
+def _errors(data: tuple[Floats, Floats]) -> Floats:
+    """Lower and upper errors of data (2, bins): of counts, or of sums of weights."""
+    values, variances = data
+    if not np.array_equal(values, variances):
+        return np.stack([np.sqrt(variances)] * 2)
+    low, high = poisson_interval(values)
+    return np.stack([values - low, high - values])
+
+
+def _points(axes: Axes, edges: Floats, data: tuple[Floats, Floats]) -> None:
+    values, variances = data
+    errors = _errors(data)
+    filled = variances > 0  # empty bins would only draw clutter; the ratio shows what is missing there
     axes.errorbar(
         centres(edges)[filled],
-        data[filled],
+        values[filled],
         yerr=errors[:, filled],
         fmt="o",
         color="black",
@@ -128,15 +138,14 @@ def _points(axes: Axes, edges: Floats, data: Floats) -> None:
     )
 
 
-def _ratio(axes: Axes, edges: Floats, data: Floats, total: Floats, error: Floats) -> None:
+def _ratio(axes: Axes, edges: Floats, data: tuple[Floats, Floats], total: Floats, error: Floats) -> None:
     """Draw data / simulation; a point outside the panel becomes an arrow at its edge."""
     known = total > 0
     relative = np.divide(error, total, out=np.zeros_like(total), where=known)
     _band(axes, edges, np.where(known, 1.0, np.nan), relative, None)
     middle, scale = centres(edges)[known], total[known]
-    low, high = poisson_interval(data)
-    ratio = data[known] / scale
-    errors = np.stack([data - low, high - data])[:, known] / scale
+    ratio = data[0][known] / scale
+    errors = _errors(data)[:, known] / scale
     axes.axhline(1, color="black", linewidth=0.8)
     axes.errorbar(middle, ratio, yerr=errors, fmt="o", color="black", markersize=4)
     for marker, edge, outside in (
@@ -154,7 +163,8 @@ def _limits(axes: Axes, components: Sequence[Floats], total: Floats, data: Float
     if highest <= 0:
         highest = 1.0
     if not log:
-        axes.set_ylim(0, 1.1 * highest)
+        lowest = min(float(values.min(initial=0)) for values in (total, data, *components))
+        axes.set_ylim(1.1 * lowest, 1.1 * highest)
         return
     lowest = min((float(values[values > 0].min()) for values in components if (values > 0).any()), default=0.1)
     axes.set_ylim(max(lowest / 2, highest * 1e-5), 2 * highest)  # first: a log axis can't find limits without data

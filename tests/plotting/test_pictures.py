@@ -21,7 +21,7 @@ def filled(axes):
 
 
 def test_stack_is_sorted_by_yield_and_adds_up():
-    drawn = stacks.stack(EDGES, SIMULATION, DATA, "x [GeV]", "a sample")
+    drawn = stacks.stack(EDGES, SIMULATION, (DATA, DATA), "x [GeV]", "a sample")
     main = drawn.axes[0]
     lower, upper = filled(main)
     assert lower.get_label() == "b"
@@ -31,7 +31,7 @@ def test_stack_is_sorted_by_yield_and_adds_up():
 
 
 def test_data_points_have_garwood_intervals():
-    main = stacks.stack(EDGES, SIMULATION, DATA, "x", "a sample").axes[0]
+    main = stacks.stack(EDGES, SIMULATION, (DATA, DATA), "x", "a sample").axes[0]
     (container,) = main.containers
     segments = np.array(container.lines[2][0].get_segments())[:, :, 1]
     counts = DATA[DATA > 0]
@@ -40,8 +40,21 @@ def test_data_points_have_garwood_intervals():
     np.testing.assert_allclose(segments[:, 1], chi2.ppf(1 - alpha / 2, 2 * counts + 2) / 2, rtol=1e-5)
 
 
+def test_weighted_data_have_errors_of_weights_and_may_be_negative():
+    values, variances = np.array([12.0, -3, 0, 5, 0]), np.array([14.0, 9, 4, 5, 0])
+    main, ratio = stacks.stack(EDGES, SIMULATION, (values, variances), "x", "a sample").axes[:2]
+    shown = variances > 0  # a bin of which nothing is left after a subtraction is no empty bin
+    (container,) = main.containers
+    np.testing.assert_array_equal(container.lines[0].get_ydata(), values[shown])
+    segments = np.array(container.lines[2][0].get_segments())[:, :, 1]
+    np.testing.assert_allclose(segments[:, 0], (values - np.sqrt(variances))[shown])
+    np.testing.assert_allclose(segments[:, 1], (values + np.sqrt(variances))[shown])
+    assert main.get_ylim()[0] < values.min()
+    np.testing.assert_allclose(ratio.containers[0].lines[0].get_ydata(), [12 / 41, -3 / 32, 0, 5 / 14])
+
+
 def test_ratio_and_arrows_for_points_outside():
-    ratio = stacks.stack(EDGES, SIMULATION, DATA, "x", "a sample").axes[1]
+    ratio = stacks.stack(EDGES, SIMULATION, (DATA, DATA), "x", "a sample").axes[1]
     assert ratio.get_ylim() == (0.5, 1.5)
     points = ratio.containers[0].lines[0].get_ydata()
     np.testing.assert_allclose(points, [100 / 41, 32 / 32, 23 / 23, 0])  # no ratio where nothing is simulated
@@ -54,7 +67,7 @@ def test_ratio_and_arrows_for_points_outside():
 
 def test_stack_without_anything():
     empty = {"b": (np.zeros(5), np.zeros(5))}
-    assert len(stacks.stack(EDGES, empty, np.zeros(5), "x", "a sample", log=True).axes) == 2
+    assert len(stacks.stack(EDGES, empty, (np.zeros(5), np.zeros(5)), "x", "a sample", log=True).axes) == 2
 
 
 def test_shapes_are_normalised_and_say_what_is_empty():
