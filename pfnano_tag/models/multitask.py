@@ -100,6 +100,8 @@ class MultitaskConfig:
         problems = [text for name, task in self.tasks.items() for text in self._problems_of(name, task)]
         if not self.heads or not self.width or self.width % self.heads:
             problems.append(f"width: found {self.width}, which heads = {self.heads} does not divide")
+        if self.expansion < 1:
+            problems.append(f"expansion: found {self.expansion}, expected at least 1")
         if not self.groups:
             problems.append("the inputs have no group of constituents, which an encoder needs; take mlp")
         if self.task_weights != "fixed" and not self.tasks:

@@ -97,7 +97,7 @@ def find_rates(card: Card, models: Sequence[str] | None = None) -> None:
     UserError
         When the card, the prepared study or the jets don't allow it.
     Incomplete
-        When stopped by SIGTERM.
+        When stopped by a signal (`interruption.STOPPING`).
     """
     launch, device = _place(card)
     with joined(launch, device) as world:

@@ -404,6 +404,7 @@ def task(**changes):
             {"tasks": {"e": TASKS["b_response"]}, "task_weights": "gls"},
             "tasks.e: the loss of kind gaussian can be negative",
         ),
+        ({"expansion": 0}, "expansion: found 0, expected at least 1"),
         ({"heads": 5}, "width: found 256, which heads = 5 does not divide"),
     ],
 )
