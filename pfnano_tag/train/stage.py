@@ -63,7 +63,7 @@ def run(card: Card, models: Sequence[str] | None = None, resume: bool = False, o
     """
     launch, device = _place(card)
     with joined(launch, device) as world:
-        prepared, recipes = _begin(card, models, world)
+        prepared, recipes = _begin(card, models, world, device)
         for recipe in recipes:
             if is_trained(recipe.folder) and not (resume or overwrite):
                 raise OutputError(
@@ -101,7 +101,7 @@ def find_rates(card: Card, models: Sequence[str] | None = None) -> None:
     """
     launch, device = _place(card)
     with joined(launch, device) as world:
-        prepared, recipes = _begin(card, models, world)
+        prepared, recipes = _begin(card, models, world, device)
         with Interruption() as interruption, _jets(card, prepared, recipes, interruption, world) as stream:
             for recipe in recipes:
                 found = rate_finder.scan(Trainer(recipe, stream, device, world), interruption)
@@ -181,7 +181,9 @@ def _place(card: Card) -> tuple[Launch, torch.device]:
     return launch, device_of_rank(chosen_device(card.resources.device), launch)
 
 
-def _begin(card: Card, models: Sequence[str] | None, world: World) -> tuple[Prepared, list[Recipe]]:
+def _begin(
+    card: Card, models: Sequence[str] | None, world: World, device: torch.device
+) -> tuple[Prepared, list[Recipe]]:
     """Check what can be checked before anything is read."""
     names = card.chosen_models(models)
     prepared = read_prepared(prepared_path(card), card)
@@ -189,7 +191,6 @@ def _begin(card: Card, models: Sequence[str] | None, world: World) -> tuple[Prep
         bind(card)
     torch.set_num_threads(card.resources.threads)
     recipes = [recipe_of(card, prepared, name) for name in names]
-    device = chosen_device(card.resources.device)
     for recipe in recipes:
         _check(card, recipe, prepared)
         if recipe.settings.compile:
