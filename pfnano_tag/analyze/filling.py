@@ -6,7 +6,7 @@ selects form one table; each network's inputs are made of it once, whatever the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pfnano_tag.analyze.cuts import Selection, leading
-from pfnano_tag.analyze.histogramming import Histograms, logit, nominal
+from pfnano_tag.analyze.histogramming import Histograms, Weights, logit, nominal
 from pfnano_tag.analyze.result import NOMINAL, Array
 from pfnano_tag.analyze.variables import input_name
 from pfnano_tag.attack.registry import make
@@ -46,8 +46,8 @@ class ChosenJets:
         Row in the chunk's flat collection.
     flavour : ndarray of int64 [jets]
         Place on the flavour axis.
-    weights : dict of ndarray of float64 [jets]
-        Of the event, in each region.
+    weights : dict of dict of ndarray of float64 [jets]
+        Of the event, in each region, by systematic variation.
     replicas : ndarray of uint8 [jets, replicas]
         How often the event stands in each bootstrap replica.
     regions : dict of ndarray of bool [jets]
@@ -58,7 +58,7 @@ class ChosenJets:
 
     row: Index
     flavour: Index
-    weights: dict[str, Array]
+    weights: dict[str, dict[str, Array]]
     replicas: NDArray[np.uint8]
     regions: dict[str, Mask]
     flavours: int
@@ -67,7 +67,7 @@ class ChosenJets:
 def choose_jets(
     chunk: Chunk,
     selections: Mapping[str, Selection],
-    weight: Array,
+    weights: Weights,
     hashes: NDArray[np.uint64],
     flavour: Index,
     flavours: int,
@@ -81,8 +81,10 @@ def choose_jets(
         Events.
     selections : mapping of Selection
         By region.
-    weight, hashes : ndarray [events]
-        Weight and identity of events.
+    weights : mapping of ndarray of float64 [events]
+        By systematic variation.
+    hashes : ndarray of uint64 [events]
+        Identity of events.
     flavour : ndarray of int64 [jets of the chunk]
         From `flavour_rows`.
     flavours : int
@@ -94,8 +96,11 @@ def choose_jets(
     event = list_of_row(chunk["Jet_pt"].offsets)[row]
     counts = replica_weights(hashes[event], replicas).T
     regions = {name: selection.jets[row] for name, selection in selections.items()}
-    weights = {name: selection.weighted(weight)[event] for name, selection in selections.items()}
-    return ChosenJets(row, flavour[row], weights, counts, regions, flavours)
+    of_jets = {
+        name: {systematic: selection.weighted(weight)[event] for systematic, weight in weights.items()}
+        for name, selection in selections.items()
+    }
+    return ChosenJets(row, flavour[row], of_jets, counts, regions, flavours)
 
 
 def flavour_rows(chunk: Chunk, card: Card, kind: str) -> Index:
@@ -108,14 +113,14 @@ def flavour_rows(chunk: Chunk, card: Card, kind: str) -> Index:
 
 
 def fill_events(
-    histograms: Histograms, chunk: Chunk, selections: Mapping[str, Selection], weight: Array, flavour: Index
+    histograms: Histograms, chunk: Chunk, selections: Mapping[str, Selection], weights: Weights, flavour: Index
 ) -> None:
     """Fill quantities of events; an event carries the flavour of its leading filled jet."""
     pt: Jagged = chunk["Jet_pt"]
     for region, selection in selections.items():
         events = np.flatnonzero(selection.events)
         first = leading(pt.values, pt.offsets, selection.jets)[events]
-        own = selection.weighted(weight)[events]
+        own = {systematic: selection.weighted(weight)[events] for systematic, weight in weights.items()}
         values = {"num_jets": selection.num_jets.astype(np.float64), **selection.event_values}
         for name, quantity in values.items():
             histograms.fill(name, nominal(region), quantity[events], own, flavour[first])
@@ -142,11 +147,18 @@ def fill_inputs(histograms: Histograms, table: JetTable, jets: ChosenJets) -> No
         _fill(histograms, variable.name, jets, values[kept], owner[kept])
 
 
-def fill_scores(histograms: Histograms, card: Card, networks: Networks, table: JetTable, jets: ChosenJets) -> None:
-    """Fill outputs and discriminants of all networks and variants, and the attacked inputs."""
+def fill_scores(
+    histograms: Histograms,
+    card: Card,
+    networks: Networks,
+    table: JetTable,
+    jets: ChosenJets,
+    variants: Sequence[str],
+) -> None:
+    """Fill outputs and discriminants of all networks and some variants, and the attacked inputs."""
     for name, tagger in networks.taggers.items():
         flat = to_inputs(table, tagger.inputs, vectors=bool(tagger.module.needs_vectors))
-        for variant in (NOMINAL, *card.histograms.variants):
+        for variant in variants:
             if variant == NOMINAL:
                 scores = predict(tagger, flat, card.resources.batch_size)
             else:
@@ -175,10 +187,11 @@ def _fill_scores(
         fine, agreement = logit(values[defined]), f"agreement_{which}"
         _fill(histograms, agreement, jets, fine, defined, name, variant)
         for region, mask in jets.regions.items():
-            inside = mask[defined]
-            owner, block = defined[inside], (region, name, variant)
-            weight, counts = jets.weights[region][owner], jets.replicas[owner]
-            histograms.fill_replicas(agreement, block, fine[inside], weight, counts, jets.flavours)
+            if NOMINAL in jets.weights[region]:
+                inside = mask[defined]
+                owner, place = defined[inside], (region, name, variant)
+                weight, counts = jets.weights[region][NOMINAL][owner], jets.replicas[owner]
+                histograms.fill_replicas(agreement, place, fine[inside], weight, counts, jets.flavours)
 
 
 def _fill(
@@ -194,8 +207,9 @@ def _fill(
     for region, mask in jets.regions.items():
         inside = np.flatnonzero(mask if owner is None else mask[owner])
         jet = inside if owner is None else owner[inside]
-        block = nominal(region) if model is None else (region, model, variant)
-        histograms.fill(variable, block, values[inside], jets.weights[region][jet], jets.flavour[jet])
+        place = nominal(region) if model is None else (region, model, variant)
+        weights = {systematic: weight[jet] for systematic, weight in jets.weights[region].items()}
+        histograms.fill(variable, place, values[inside], weights, jets.flavour[jet])
 
 
 def _watch_inputs(histograms: Histograms, jets: ChosenJets, name: str, tagger: Tagger, variant: str) -> Watcher:

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 from pfnano_tag.analyze.result import NO_MODEL, NOMINAL, Array, Content, Variable
 from pfnano_tag.analyze.variables import blocks_of
 
-Block = tuple[str, str, str]
+Place = tuple[str, str, str]
+"""Region, model, variant."""
+
+Weights = Mapping[str, Array]
+"""Weights by the systematic variation that they belong to."""
+
 CLOSED_AT_THE_TOP = ("output", "discriminant", "stored")
 """Kinds of variables whose last bin includes its upper edge: a score may be exactly 1."""
 
@@ -38,23 +43,23 @@ class Histograms:
     def fill(
         self,
         name: str,
-        block: Block,
+        place: Place,
         x: NDArray[np.floating[Any]],
-        weight: Array,
+        weights: Weights,
         row: NDArray[np.integer[Any]],
     ) -> None:
-        """Fill one variable.
+        """Fill one variable for several systematic variations of the weight; the bins are found once.
 
         Parameters
         ----------
         name : str
             Variable.
-        block : (region, model, variant)
-            Which rows.
+        place : (region, model, variant)
+            Which rows, together with the systematics; those that the variable doesn't have are left out.
         x : ndarray [n]
             Values; NaN counts as underflow.
-        weight : ndarray of float64 [n]
-            Weights.
+        weights : mapping of ndarray of float64 [n]
+            Weights by systematic.
         row : ndarray of int [n]
             Flavour: row inside the block.
         """
@@ -63,26 +68,36 @@ class Histograms:
         variable = self.variables[name]
         columns = variable.bins + 2
         cell = row.astype(np.int64) * columns + bin_of(variable, x)
-        start = self._start[name] + self._blocks[name][block] * columns
         size = int(cell.max()) + 1
-        self._values[start : start + size] += np.bincount(cell, weight, size)
-        self._variances[start : start + size] += np.bincount(cell, weight * weight, size)
+        for systematic, weight in weights.items():
+            first = self._blocks[name].get((*place, systematic))
+            if first is None:
+                continue
+            start = self._start[name] + first * columns
+            self._values[start : start + size] += np.bincount(cell, weight, size)
+            self._variances[start : start + size] += np.bincount(cell, weight * weight, size)
+
+    def has(self, name: str, place: Place, systematic: str) -> bool:
+        """Return whether a variable is filled there for a systematic variation."""
+        return (*place, systematic) in self._blocks[name]
 
     def fill_replicas(
         self,
         name: str,
-        block: Block,
+        place: Place,
         x: NDArray[np.floating[Any]],
         weight: Array,
         counts: NDArray[np.uint8],
         first_row: int,
     ) -> None:
-        """Fill all bootstrap replicas of one variable, summed over flavours.
+        """Fill all bootstrap replicas of one nominal variable, summed over flavours.
 
         Parameters
         ----------
-        name, block, x, weight
+        name, place, x
             As in `fill`.
+        weight : ndarray of float64 [n]
+            Nominal weights.
         counts : ndarray of uint8 [n, replicas]
             How often each event stands in each replica (`evaluate.bootstrap.replica_weights`, transposed).
         first_row : int
@@ -92,7 +107,9 @@ class Histograms:
             return
         variable = self.variables[name]
         columns, replicas = variable.bins + 2, counts.shape[1]
-        start = self._start[name] + (self._blocks[name][block] + first_row) * columns
+        region, model, variant = place
+        first_block = self._blocks[name][region, model, variant, NOMINAL]
+        start = self._start[name] + (first_block + first_row) * columns
         bins = bin_of(variable, x)
         for part in range(0, len(x), _FEW_ROWS):
             rows = slice(part, part + _FEW_ROWS)
@@ -147,6 +164,6 @@ def logit(score: NDArray[np.floating[Any]]) -> Array:
         return np.log(wide) - np.log1p(-wide)
 
 
-def nominal(region: str) -> Block:
-    """Return the block of a region that needs no network."""
+def nominal(region: str) -> Place:
+    """Return the place of a region that needs no network."""
     return region, NO_MODEL, NOMINAL

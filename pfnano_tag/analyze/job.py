@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from pfnano_tag import __version__
+from pfnano_tag.analyze.distortions import distortion_branches
 from pfnano_tag.analyze.result import FORMAT_VERSION, Variable
 from pfnano_tag.analyze.selections import selection_branches
+from pfnano_tag.analyze.systematics import names_of
 from pfnano_tag.analyze.variables import Network, chosen_inputs, flavours_of, variables_of
 from pfnano_tag.analyze.weights import LumiMask, read_lumi_mask, weight_branches
 from pfnano_tag.card import Card
 from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.card.hashing import content_hash, file_hash
+from pfnano_tag.card.systematics import Systematic
 from pfnano_tag.errors import CardError, DataError, MissingBranch
 from pfnano_tag.infer.networks import Networks, load_networks
 from pfnano_tag.nano.plan import Plan
@@ -27,7 +30,7 @@ from pfnano_tag.prepare.labeling import indistinct_in, truth_branches
 
 log = logging.getLogger(__name__)
 
-SECTIONS = ("jets", "inputs", "labels", "splitting", "regions", "weights", "histograms")
+SECTIONS = ("jets", "inputs", "labels", "splitting", "regions", "weights", "systematics", "histograms")
 """Sections of the card that a job's result depends on as a whole; of others, only parts (`Job.settings`)."""
 
 
@@ -94,11 +97,26 @@ class Job:
         return tuple(dict.fromkeys(names))
 
     @property
+    def systematics(self) -> dict[str, Systematic]:
+        """Variations of objects, by name; data have none."""
+        return self.card.systematics if self.dataset.kind == "mc" else {}
+
+    @property
     def jet_branches(self) -> tuple[str, ...]:
         """Branches that are read only for chunks with a selected jet."""
         truth = () if self.dataset.kind == "data" else truth_branches(self.source.branches, self.source.path)
         inputs = self.networks.branches(self.source) if self.networks.taggers else set()
-        return tuple(dict.fromkeys([*truth, *self.stored, *sorted(inputs)]))
+        varied = [
+            branch
+            for name, systematic in self.systematics.items()
+            for branch in distortion_branches(name, systematic, self.source.contents)
+        ]
+        return tuple(dict.fromkeys([*truth, *self.stored, *sorted(inputs), *varied]))
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """All branches that the job reads."""
+        return tuple(dict.fromkeys([*self.event_branches, *self.jet_branches]))
 
     @property
     def merged_labels(self) -> tuple[str, ...]:
@@ -108,7 +126,7 @@ class Job:
 
     def new_plan(self) -> Plan:
         """Return chunks for the file, by `resources.chunk`."""
-        return self.source.plan((*self.event_branches, *self.jet_branches), self.card.resources.chunk_bytes)
+        return self.source.plan(self.branches, self.card.resources.chunk_bytes)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -118,7 +136,7 @@ class Job:
             "format": FORMAT_VERSION,
             **{section: card.hash(section) for section in SECTIONS},
             "attacks": {name: card.attacks[name].model_dump(mode="json") for name in card.histograms.variants},
-            "seed": card.study.seed if card.histograms.variants else None,
+            "seed": card.study.seed if card.histograms.variants or card.systematics else None,
             "replicas": card.comparison.replicas,
             "models": {name: tagger.hash for name, tagger in self.networks.taggers.items()},
         }
@@ -160,6 +178,7 @@ class Job:
             "regions": list(self.card.regions),
             "flavours": list(flavours_of(self.card, self.dataset.kind)),
             "variants": list(self.card.histograms.variants),
+            "systematics": list(names_of(self.card, self.dataset.kind)),
             "stored": list(self.stored),
             "merged_labels": list(self.merged_labels),
             "replicas": self.card.comparison.replicas if self.networks.taggers else 0,
@@ -236,5 +255,7 @@ def _check_branches(job: Job) -> None:
     attempt(lambda: source.require(job.stored, "histograms.stored"))
     if job.dataset.kind == "mc":
         attempt(lambda: truth_branches(source.branches, source.path))
+    for name, systematic in job.systematics.items():
+        attempt(lambda name=name, systematic=systematic: distortion_branches(name, systematic, source.contents))
     if problems:
         raise MissingBranch("\n".join(dict.fromkeys(problems)))

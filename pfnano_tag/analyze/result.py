@@ -1,7 +1,7 @@
 """The output of a data/MC job: what it holds, writing it, reading it.
 
-One ROOT file. Per variable one TH2D: x the variable's bins with flow, y the flattened categories
-region x flavour x model x variant x replica, Sumw2 filled. Sums of weights (`sums`) and cutflows are TH1D. Names of
+One ROOT file. Per variable one TH2D: x the variable's bins with flow, y the flattened categories region x flavour
+x model x variant x systematic x replica, Sumw2 filled. Sums of weights (`sums`) and cutflows are TH1D. Names of
 categories, sums and steps, and the provenance, are JSON in the TObjString `provenance`. All numbers add up under
 `hadd` for files of the same `settings` (its output keeps the provenance of the first file).
 """
@@ -23,7 +23,7 @@ from uproot.writing.identify import to_TAxis, to_TH1x, to_TH2x
 from pfnano_tag.card.output import write_whole
 from pfnano_tag.errors import FileError
 
-FORMAT, FORMAT_VERSION = "pfnano_tag job", 1
+FORMAT, FORMAT_VERSION = "pfnano_tag job", 2
 PROVENANCE, SUMS_KEY = "provenance", "sums"
 NO_MODEL, NOMINAL, ALL_FLAVOURS = "none", "nominal", "all"
 NO_REPLICA = -1
@@ -65,6 +65,8 @@ class Category(NamedTuple):
         Name of a network; `none` for what needs no network.
     variant : str
         `nominal` or the name of an attack.
+    systematic : str
+        `nominal` or the name of a systematic variation (`systematics.names_of`).
     replica : int
         Bootstrap replica; -1: the histogram itself.
     """
@@ -73,6 +75,7 @@ class Category(NamedTuple):
     flavour: str
     model: str = NO_MODEL
     variant: str = NOMINAL
+    systematic: str = NOMINAL
     replica: int = NO_REPLICA
 
 
@@ -172,12 +175,12 @@ class JobResult:
     ----------
     info : dict
         Provenance. `dataset`, `kind` (mc or data), `study`, `settings` (hash over all that must agree between the
-        jobs of a comparison), `models` ({name: {epoch, hash, ...}}), `regions`, `flavours`, `variants`, `replicas`,
-        `split` (`all` or `test`: only events of the test split entered), `merged_labels` (classes that the file can't
-        tell from b), `file` ({path, identity,
-        entries}), `lost` ([{start, stop, reason}]), `lumis` ({run: [sections]} that were processed whole; data),
-        `dropped_lumis` (the same, for sections that lost events), `unknown_lumis` (bool: a lost chunk could not
-        tell its sections), `code_version`.
+        jobs of a comparison), `models` ({name: {epoch, hash, ...}}), `regions`, `flavours`, `variants`,
+        `systematics`, `replicas`, `split` (`all` or `test`: only events of the test split entered), `merged_labels`
+        (classes that the file can't tell from b), `file` ({path, identity, entries}), `lost` ([{start, stop,
+        reason}]), `lumis` ({run: [sections]} that were processed whole; data), `dropped_lumis` (the same, for
+        sections that lost events), `unknown_lumis` (bool: a lost chunk could not tell its sections),
+        `code_version`.
     sums : dict of float
         By the names in `SUMS`.
     cutflows : dict of Cutflow

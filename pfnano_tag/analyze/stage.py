@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfnano_tag.analyze.cuts import Selection
+from pfnano_tag.analyze.distortions import distorted
 from pfnano_tag.analyze.filling import choose_jets, fill_events, fill_inputs, fill_jets, fill_scores, flavour_rows
-from pfnano_tag.analyze.histogramming import Histograms
+from pfnano_tag.analyze.histogramming import Histograms, Weights
 from pfnano_tag.analyze.job import Job, make_job
 from pfnano_tag.analyze.ledger import Ledger, Partial, locked
-from pfnano_tag.analyze.result import SUMS, Cutflow, write_result
+from pfnano_tag.analyze.result import NOMINAL, SUMS, Cutflow, write_result
 from pfnano_tag.analyze.selections import select, steps_of
 from pfnano_tag.analyze.stopping import stopping
 from pfnano_tag.analyze.variables import flavours_of
@@ -206,17 +207,21 @@ def process_chunk(job: Job, card: Card, chunk: Chunk, vetoed: Sections) -> Parti
     """
     chunk.load(job.event_branches)
     weights = event_weights(chunk, card, job.dataset, job.test_only, job.lumi_mask, vetoed)
-    everything = np.ones(len(chunk["Jet_pt"].values), dtype=np.bool_)
-    cleaned = clean(chunk, card.jets, weights.weight, everything)
-    selections = {name: select(region, chunk, cleaned.kept, weights.used) for name, region in card.regions.items()}
-    sums = {**weights.sums, "jets_not_finite": float(cleaned.cutflow["not_finite"])}
+    nominal_weight = weights.weights[NOMINAL]
+    selections, not_finite = _selected(card, chunk, weights.used, nominal_weight)
+    sums = {**weights.sums, "jets_not_finite": float(not_finite)}
     sections = section_keys(chunk["run"], chunk["luminosityBlock"]) if job.dataset.kind == "data" else NO_SECTIONS
     present = np.unique(sections)
     histograms = Histograms(job.variables)
-    if any(selection.jets.any() for selection in selections.values()):
-        non_finite = _fill(job, card, chunk, selections, weights.weight, weights.hashes, histograms)
+    if _any_jet(selections):
+        non_finite = _fill(job, card, chunk, selections, weights.weights, weights.hashes, histograms)
         sums["inputs_not_finite"] = float(non_finite)
-    flows = [flow for selection in selections.values() for flow in selection.cutflow(weights.weight)]
+    for name, systematic in job.systematics.items():
+        varied = distorted(name, systematic, chunk, weights.hashes, card.study.seed, job.branches)
+        selected, _ = _selected(card, varied, weights.used, nominal_weight)
+        if _any_jet(selected):
+            _fill(job, card, varied, selected, {name: nominal_weight}, weights.hashes, histograms)
+    flows = [flow for selection in selections.values() for flow in selection.cutflow(nominal_weight)]
     partial = {
         **histograms.sparse(),
         "sums": np.array([sums.get(name, 0.0) for name in SUMS]),
@@ -230,31 +235,48 @@ def process_chunk(job: Job, card: Card, chunk: Chunk, vetoed: Sections) -> Parti
     return partial
 
 
+def _selected(
+    card: Card, chunk: Chunk, used: NDArray[np.bool_], weight: NDArray[np.float64]
+) -> tuple[dict[str, Selection], int]:
+    """Return what each region selects, and how many jets were dropped as their kinematics are not finite."""
+    everything = np.ones(len(chunk["Jet_pt"].values), dtype=np.bool_)
+    cleaned = clean(chunk, card.jets, weight, everything)
+    selections = {name: select(region, chunk, cleaned.kept, used) for name, region in card.regions.items()}
+    return selections, cleaned.cutflow["not_finite"]
+
+
+def _any_jet(selections: Mapping[str, Selection]) -> bool:
+    return any(selection.jets.any() for selection in selections.values())
+
+
 def _fill(
     job: Job,
     card: Card,
     chunk: Chunk,
     selections: Mapping[str, Selection],
-    weight: NDArray[np.float64],
+    weights: Weights,
     hashes: NDArray[np.uint64],
     histograms: Histograms,
 ) -> int:
     """Fill everything; branches of jets and candidates are read here. Return how many inputs were not finite."""
     chunk.load(job.jet_branches)
     flavour = flavour_rows(chunk, card, job.dataset.kind)
-    fill_events(histograms, chunk, selections, weight, flavour)
+    fill_events(histograms, chunk, selections, weights, flavour)
     axis = len(flavours_of(card, job.dataset.kind))
-    replicas = card.comparison.replicas if job.networks.taggers else 0
-    jets = choose_jets(chunk, selections, weight, hashes, flavour, axis, replicas)
+    replicas = card.comparison.replicas if job.networks.taggers and NOMINAL in weights else 0
+    jets = choose_jets(chunk, selections, weights, hashes, flavour, axis, replicas)
     fill_jets(histograms, chunk, jets)
     if not job.networks.taggers:
         return 0
     mask = np.zeros(len(flavour), dtype=np.bool_)
     mask[jets.row] = True
     table = job.networks.read(chunk, mask)
-    chunk.drop()
+    if not job.systematics:
+        chunk.drop()
     fill_inputs(histograms, table, jets)
-    fill_scores(histograms, card, job.networks, table, jets)
+    attacked = NOMINAL in weights or card.histograms.systematics_of_variants
+    variants = (NOMINAL, *card.histograms.variants) if attacked else (NOMINAL,)
+    fill_scores(histograms, card, job.networks, table, jets, variants)
     return sum(table.non_finite.values())
 
 

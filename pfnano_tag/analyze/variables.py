@@ -1,6 +1,7 @@
 """What the job histograms: variables with their axes, and the order of their categories.
 
-Flavours of one (region, model, variant) are neighbours, and so are its bootstrap replicas: a block of rows.
+Flavours of one (region, model, variant, systematic) are neighbours, and so are its bootstrap replicas: a block of
+rows.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from pfnano_tag.analyze.result import ALL_FLAVOURS, NO_MODEL, NOMINAL, Category, Kind, Variable
 from pfnano_tag.analyze.selections import quantities_of
+from pfnano_tag.analyze.systematics import names_of
 from pfnano_tag.card import Card
 from pfnano_tag.nano.schema import FEATURES
 from pfnano_tag.nano.taggers import score_range
@@ -88,7 +90,12 @@ def variables_of(card: Card, kind: str, networks: Sequence[Network], stored: Ite
     """
     flavours = flavours_of(card, kind)
     builder = _Builder(
-        tuple(card.regions), flavours, ("nominal", *card.histograms.variants), card.comparison.replicas
+        tuple(card.regions),
+        flavours,
+        (NOMINAL, *card.histograms.variants),
+        names_of(card, kind),
+        card.comparison.replicas,
+        card.histograms.systematics_of_variants,
     )
     found = [
         builder.plain(name, "kinematics", name, label, unit, axis) for name, (label, unit, axis) in KINEMATICS.items()
@@ -119,16 +126,24 @@ class _Builder:
     regions: tuple[str, ...]
     flavours: tuple[str, ...]
     variants: tuple[str, ...]
+    systematics: tuple[str, ...]
     replicas: int
+    of_variants: bool
 
-    def block(self, region: str, model: str = NO_MODEL, variant: str = NOMINAL) -> list[Category]:
-        return [Category(region, flavour, model, variant) for flavour in self.flavours]
+    def blocks(self, region: str, model: str = NO_MODEL, variant: str = NOMINAL, replicas: int = 0) -> list[Category]:
+        """Return the categories of all systematics; the nominal one may have replicas."""
+        found = []
+        for systematic in self.systematics if variant == NOMINAL or self.of_variants else (NOMINAL,):
+            found += [Category(region, flavour, model, variant, systematic) for flavour in self.flavours]
+            if systematic == NOMINAL:
+                found += [Category(region, ALL_FLAVOURS, model, variant, NOMINAL, i) for i in range(replicas)]
+        return found
 
     def plain(
         self, name: str, kind: Kind, quantity: str, label: str, unit: str, axis: _Axis, regions: Sequence[str] = ()
     ) -> Variable:
         """Return a variable that needs no network."""
-        categories = [category for region in regions or self.regions for category in self.block(region)]
+        categories = [category for region in regions or self.regions for category in self.blocks(region)]
         return Variable(name, kind, quantity, label, unit, *axis, tuple(categories))
 
     def of_input(self, feature: str, networks: Sequence[Network]) -> Variable:
@@ -136,7 +151,9 @@ class _Builder:
         entry = FEATURES[feature]
         attacked = [] if entry.protected else [n.name for n in networks if feature in n.inputs]
         pairs = [(NO_MODEL, NOMINAL), *((model, v) for model in attacked for v in self.variants[1:])]
-        categories = [category for region in self.regions for pair in pairs for category in self.block(region, *pair)]
+        categories = [
+            category for region in self.regions for pair in pairs for category in self.blocks(region, *pair)
+        ]
         bins, low, high = entry.axis
         unit, label = entry.unit, entry.label
         return Variable(input_name(feature), "input", feature, label, unit, bins, low, high, tuple(categories))
@@ -163,18 +180,13 @@ class _Builder:
         for region in self.regions:
             for model in models:
                 for variant in self.variants:
-                    categories += self.block(region, model, variant)
-                    if kind == "agreement":
-                        categories += [
-                            Category(region, ALL_FLAVOURS, model, variant, replica)
-                            for replica in range(self.replicas)
-                        ]
+                    categories += self.blocks(region, model, variant, self.replicas if kind == "agreement" else 0)
         return Variable(name, kind, quantity, label, "", *axis, tuple(categories))
 
 
-def blocks_of(variable: Variable) -> Mapping[tuple[str, str, str], int]:
-    """Return the first row of each (region, model, variant): its flavours follow, then its replicas."""
-    starts: dict[tuple[str, str, str], int] = {}
+def blocks_of(variable: Variable) -> Mapping[tuple[str, str, str, str], int]:
+    """Return the first row of each (region, model, variant, systematic): its flavours follow, then its replicas."""
+    starts: dict[tuple[str, str, str, str], int] = {}
     for row, category in enumerate(variable.categories):
-        starts.setdefault((category.region, category.model, category.variant), row)
+        starts.setdefault((category.region, category.model, category.variant, category.systematic), row)
     return starts

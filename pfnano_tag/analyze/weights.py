@@ -1,8 +1,9 @@
 """Event weights of a chunk, and which events enter at all.
 
-Simulation: genWeight times the card's weight branches; cross section, luminosity and sums of weights are applied by
-`compare`. Events with a weight that is not finite are dropped and counted. Of a dataset that networks were trained
-on only the test split enters. Data: weight 1 in certified luminosity sections.
+Simulation: genWeight times the card's branches and factors, nominal and varied; cross section, luminosity and sums
+of weights are applied by `compare`. Events with a weight, nominal or varied, that is not finite are dropped and
+counted. Of a dataset that networks were trained on only the test split enters. Data: weight 1 in certified
+luminosity sections.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pfnano_tag.analyze.factors import factor_branches, factor_values, varied_weights
+from pfnano_tag.analyze.result import NOMINAL
 from pfnano_tag.card import Card
 from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.errors import CardError
@@ -56,8 +59,8 @@ class EventWeights:
     ----------
     used : ndarray of bool [events]
         Events that are looked at.
-    weight : ndarray of float64 [events]
-        0 where an event is not used.
+    weights : dict of ndarray of float64 [events]
+        By systematic variation, `nominal` first; 0 where an event is not used.
     hashes : ndarray of uint64 [events]
         Identity of the events.
     sections : ndarray of int64
@@ -67,7 +70,7 @@ class EventWeights:
     """
 
     used: Mask
-    weight: NDArray[np.float64]
+    weights: dict[str, NDArray[np.float64]]
     hashes: NDArray[np.uint64]
     sections: Sections
     sums: dict[str, float]
@@ -75,7 +78,10 @@ class EventWeights:
 
 def weight_branches(card: Card, dataset: Dataset) -> tuple[str, ...]:
     """Return the branches that weights and event identity are made from."""
-    return (*IDENTITY, "genWeight", *card.weights.branches) if dataset.kind == "mc" else IDENTITY
+    if dataset.kind == "data":
+        return IDENTITY
+    factors = [branch for factor in card.weights.factors.values() for branch in factor_branches(factor)]
+    return (*IDENTITY, "genWeight", *card.weights.branches, *factors)
 
 
 def read_lumi_mask(path: str) -> LumiMask:
@@ -138,7 +144,8 @@ def event_weights(
     weight = generator.copy()
     for name in card.weights.branches:
         weight = weight * chunk[name].astype(np.float64)
-    finite = np.isfinite(weight)
+    weights = varied_weights(weight, {name: factor_values(f, chunk) for name, f in card.weights.factors.items()})
+    finite = np.all([np.isfinite(one) for one in weights.values()], axis=0)
     used = finite & (split_of(hashes, card.splitting.fractions) == _TEST) if test_only else finite
     sums = {
         "entries_processed": float(chunk.num_events),
@@ -147,7 +154,8 @@ def event_weights(
         "sumw_processed": float(finite_sum(generator)),
         "sumw_used": float(finite_sum(generator[used])),
     }
-    return EventWeights(used, np.where(used, weight, 0.0), hashes, np.zeros(0, dtype=np.int64), sums)
+    weights = {name: np.where(used, one, 0.0) for name, one in weights.items()}
+    return EventWeights(used, weights, hashes, np.zeros(0, dtype=np.int64), sums)
 
 
 def _data(chunk: Chunk, hashes: NDArray[np.uint64], mask: LumiMask | None, vetoed: Sections) -> EventWeights:
@@ -159,7 +167,7 @@ def _data(chunk: Chunk, hashes: NDArray[np.uint64], mask: LumiMask | None, vetoe
         "entries_used": float(np.count_nonzero(used)),
         "entries_uncertified": float(np.count_nonzero(~certified)),
     }
-    return EventWeights(used, used.astype(np.float64), hashes, np.unique(keys[used]), sums)
+    return EventWeights(used, {NOMINAL: used.astype(np.float64)}, hashes, np.unique(keys[used]), sums)
 
 
 def finite_sum(values: NDArray[np.floating[Any]]) -> float:

@@ -32,6 +32,7 @@ from pfnano_tag.card.scaling import Scaling
 from pfnano_tag.card.splitting import Splitting
 from pfnano_tag.card.study import Study
 from pfnano_tag.card.submit import Submit
+from pfnano_tag.card.systematics import Systematic
 from pfnano_tag.card.training import Training
 from pfnano_tag.card.weights import Weights
 from pfnano_tag.errors import CardError, nearest
@@ -90,6 +91,9 @@ class Card(Section):
     weights: Weights = Weights()
     """Event weights of simulation beside genWeight x cross section x luminosity / sum of weights."""
 
+    systematics: dict[str, Systematic] = Field(default_factory=dict)
+    """Distorted objects by name: selections and networks run on them once more, in the same pass (simulation)."""
+
     histograms: Histograms = Histograms()
     """What the data/MC job fills: inputs, outputs, discriminants, stored taggers, attacked variants."""
 
@@ -105,7 +109,7 @@ class Card(Section):
     resources: Resources = Resources()
     """What one process may use: memory, threads, chunk and batch size; no part of any result."""
 
-    @field_validator("models", "attacks", "regions")
+    @field_validator("models", "attacks", "regions", "systematics")
     @classmethod
     def _names(cls, named: dict[str, Any]) -> dict[str, Any]:
         for name in named:

@@ -32,6 +32,7 @@ def contradictions(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[
         *_wrong_overrides(base, overrides),
         *_unknown_attacks(sections, overrides),
         *_unknown_classes(sections, overrides),
+        *_systematics_of_one_name(sections),
     ]
 
 
@@ -124,6 +125,18 @@ def _unknown_attacks(sections: Mapping[str, Any], overrides: Mapping[str, Mappin
         f"{key}: {attack!r} is not in section attacks ({', '.join(known) or 'which is empty'})"
         for key, attack in asked.items()
         if isinstance(attack, str) and attack not in known
+    ]
+
+
+def _systematics_of_one_name(sections: Mapping[str, Any]) -> list[str]:
+    """Variations of weights and of objects share one axis."""
+    if not {"weights", "systematics"} <= sections.keys():
+        return []
+    of_weights = sections["weights"].variations
+    return [
+        f"systematics.{name}: the variation of a factor in section weights has that name; choose another"
+        for name in sections["systematics"]
+        if name in of_weights
     ]
 
 

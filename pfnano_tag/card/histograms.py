@@ -28,6 +28,9 @@ class Histograms(Section):
     variants: tuple[str, ...] = ()
     """Names in section `attacks`: each network sees these variants of its inputs beside the nominal ones."""
 
+    systematics_of_variants: bool = False
+    """Fill the systematic variations for attacked inputs too, not only for nominal ones."""
+
     bins: Annotated[int, Field(ge=2)] = 50
     """Bins of scores and discriminants in 0 to 1."""
 

@@ -80,13 +80,14 @@ def compare_all(merger: Merger, normalisation: Normalisation, words: Words, bins
 
 
 def _histogram_key(name: str, category: Category) -> str:
-    return f"{category.region}/{name}/{category.model}/{category.variant}/{category.flavour}"
+    varied = "" if category.systematic == NOMINAL else f"__{category.systematic}"
+    return f"{category.region}/{name}/{category.model}/{category.variant}/{category.flavour}{varied}"
 
 
 def _parts(simulation: Rows, data: Rows) -> Iterator[tuple[tuple[str, str, str], Rows, Rows]]:
-    """Yield (region, model, variant) with their rows; replicas included."""
+    """Yield (region, model, variant) with their rows, without systematic variations; replicas included."""
     for region, model, variant in dict.fromkeys((c.region, c.model, c.variant) for c in [*simulation, *data]):
-        fixed = {"region": region, "model": model, "variant": variant}
+        fixed = {"region": region, "model": model, "variant": variant, "systematic": NOMINAL}
         yield (region, model, variant), rows_of(simulation, None, **fixed), rows_of(data, None, **fixed)
 
 

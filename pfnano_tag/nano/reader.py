@@ -289,6 +289,14 @@ class Chunk:
         self._stored: dict[str, Jagged | NDArray[Any]] = {}
         self._made: dict[str, Jagged | NDArray[Any]] = {}
         self._lists: dict[str, Jagged] = {}
+        self._varied: Mapping[str, Jagged | NDArray[Any]] = {}
+
+    def varied(self, columns: Mapping[str, Jagged | NDArray[Any]]) -> Chunk:
+        """Return this chunk with other columns (by canonical name) in place of some; what was read is shared."""
+        other = Chunk(self.file, self.start, self.stop)
+        other._stored, other._made, other._lists = self._stored, self._made, self._lists
+        other._varied = {**self._varied, **columns}
+        return other
 
     @property
     def num_events(self) -> int:
@@ -336,6 +344,8 @@ class Chunk:
             for before, holds lists where one value is expected or the reverse, whole numbers where
             momenta or angles are expected, or others in the identity of the events or in their truth.
         """
+        if name in self._varied:
+            return self._varied[name]
         self.load([name])
         branch = self.file.names[name]
         if branch.make is not None:

@@ -22,7 +22,7 @@ def test_fill_is_a_weighted_histogram_with_flow():
     rng = np.random.default_rng(1)
     x, weight, flavour = rng.normal(0.5, 0.6, 5000), rng.normal(1, 1, 5000), rng.integers(0, 2, 5000)
     histograms = Histograms({"x": variable()})
-    histograms.fill("x", ("two", "none", "nominal"), x, weight, flavour)
+    histograms.fill("x", ("two", "none", "nominal"), x, {"nominal": weight}, flavour)
     values, variances = histograms.contents()["x"][1].values, histograms.contents()["x"][1].variances
     edges = [-np.inf, *np.linspace(0, 1, 11), np.inf]
     for row, which in ((2, 0), (3, 1)):
@@ -46,10 +46,10 @@ def test_sparse_parts_add_up_to_the_whole():
     rng = np.random.default_rng(2)
     x, weight, flavour = rng.random(100), rng.random(100), rng.integers(0, 2, 100)
     whole, total = Histograms({"x": variable()}), Histograms({"x": variable()})
-    whole.fill("x", ("one", "none", "nominal"), x, weight, flavour)
+    whole.fill("x", ("one", "none", "nominal"), x, {"nominal": weight}, flavour)
     for part in (slice(0, 30), slice(30, 100)):
         piece = Histograms({"x": variable()})
-        piece.fill("x", ("one", "none", "nominal"), x[part], weight[part], flavour[part])
+        piece.fill("x", ("one", "none", "nominal"), x[part], {"nominal": weight[part]}, flavour[part])
         total.add(piece.sparse())
     np.testing.assert_allclose(total.contents()["x"][1].values, whole.contents()["x"][1].values, rtol=1e-14)
 

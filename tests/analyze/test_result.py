@@ -13,7 +13,9 @@ INFO = {"lost": [], "dataset": "mc"}
 
 
 def variables():
-    categories = tuple(Category("dy", f, "m", "fgsm", r) for f in ("b", "g") for r in range(-1, 3))
+    categories = tuple(
+        Category("dy", f, "m", "fgsm", s, r) for s in ("nominal", "jes") for f in ("b", "g") for r in range(-1, 3)
+    )
     return {
         "BvsL": Variable("BvsL", "discriminant", "BvsL", r"$B$", "", 7, 0.0, 1.0, categories),
         "jet_pt": Variable("jet_pt", "kinematics", "jet_pt", "pt", "GeV", 3, 20.0, 50.0, categories[:1]),
@@ -49,7 +51,7 @@ def test_root_sees_a_th2d_with_axes_and_errors(tmp_path):
         histogram = file["BvsL"]
         assert histogram.classname == "TH2D"
         assert histogram.axis("x").edges().tolist() == np.linspace(0, 1, 8).tolist()
-        assert histogram.axis("y").edges().tolist() == list(range(9))
+        assert histogram.axis("y").edges().tolist() == list(range(17))
         converted = histogram.to_hist()
     np.testing.assert_array_equal(converted.values(), contents["BvsL"][1].values[:, 1:-1].T)
     np.testing.assert_array_equal(converted.variances(), contents["BvsL"][1].variances[:, 1:-1].T)
@@ -74,5 +76,5 @@ def test_foreign_files_are_refused(tmp_path):
         JobResult(tmp_path / "plain.root")
     with uproot.recreate(tmp_path / "other.root") as file:
         file["provenance"] = '{"format": "something"}'
-    with pytest.raises(FileError, match="expected 'pfnano_tag job' version 1"):
+    with pytest.raises(FileError, match="expected 'pfnano_tag job' version 2"):
         JobResult(tmp_path / "other.root")

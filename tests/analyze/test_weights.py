@@ -57,7 +57,7 @@ def test_weights_multiply_and_bad_ones_are_dropped_and_counted(tmp_path, card_wi
     found, _ = loaded(path, card_with(weights={"branches": ["Extra"]}), "mc")
     good = np.setdiff1d(np.arange(40), [3, 7, 11])
     assert np.flatnonzero(found.used).tolist() == good.tolist()
-    np.testing.assert_array_equal(found.weight[good], weight[good].astype(float) * 0.5)
+    np.testing.assert_array_equal(found.weights["nominal"][good], weight[good].astype(float) * 0.5)
     assert found.sums["entries_bad_weight"] == 3
     assert found.sums["sumw_used"] == pytest.approx(weight[good].sum(dtype=float))
     assert found.sums["sumw_processed"] == pytest.approx(weight[good].sum(dtype=float) + weight[11])

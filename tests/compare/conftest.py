@@ -99,7 +99,7 @@ def contents_of(random, kind, entries, weight):
     for model, values in models:
         edges = variable.edges
         rows.append([_fill(values, edges, one) for one in replica_weights])
-        categories += [Category("dy", ALL_FLAVOURS, model, "nominal", i) for i in range(REPLICAS)]
+        categories += [Category("dy", ALL_FLAVOURS, model, replica=i) for i in range(REPLICAS)]
     values = np.concatenate(rows)
     variable = Variable("agreement_BvsL", "agreement", "BvsL", "logit", "", 48, -12.0, 12.0, tuple(categories))
     found["agreement_BvsL"] = variable, Content(values, np.abs(values) * weight)

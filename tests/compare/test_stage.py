@@ -29,7 +29,7 @@ def test_histograms_are_written_as_th1d_per_category(compared):
         good = file["dy/BvsL/good/nominal/b"]
         assert good.classname == "TH1D"
         variable = study.written["dy", "dy_1.root"]["BvsL"][0]
-        place = variable.categories.index(("dy", "b", "good", "nominal", -1))
+        place = variable.categories.index(("dy", "b", "good", "nominal", "nominal", -1))
         dy = sum(study.written["dy", f"dy_{i}.root"]["BvsL"][1].values[place] for i in (1, 2))
         tt = study.written["tt", "tt_1.root"]["BvsL"][1].values[place]
         scales = (2.0 * 1000 * 2.0 / 200, 0.5 * 1000 * 2.0 / 100)

@@ -1,0 +1,168 @@
+"""Tracks with other impact parameters, lost tracks, lost vertices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfnano_tag.analyze.draws import Draws
+from pfnano_tag.card.systematics import (
+    ImpactParameterBias,
+    ImpactParameterResolution,
+    Systematic,
+    TrackingEfficiency,
+    VertexEfficiency,
+)
+from pfnano_tag.nano import tracks
+from pfnano_tag.nano.columns import Index, Jagged, list_of_row, offsets_of
+from pfnano_tag.nano.reader import Chunk
+from pfnano_tag.nano.schema import CANDIDATE_LINKS, SV_DIRECTION, SV_LINKS
+from pfnano_tag.nano.selection import aligned, integers
+
+Columns = dict[str, "Jagged | NDArray[Any]"]
+Array = NDArray[np.floating]
+
+LOST = -1.0
+"""pT [GeV] that a lost candidate gets: below any threshold, it belongs to no jet."""
+
+VALUE, SIGNIFICANCE = "JetPFCands_btagSip3dVal", "JetPFCands_btagSip3dSig"
+STORED = (VALUE, SIGNIFICANCE, "JetPFCands_btagJetDistVal")
+"""What files may hold of impact parameters: what the variation does to the derived values is done to these."""
+
+_TRACKS = ("PFCands_pt", "PFCands_d0", "PFCands_dz", "PFCands_d0Err", "PFCands_dzErr")
+_DIRECTIONS = ("PFCands_eta", "PFCands_phi", "Jet_pt", "Jet_eta", "Jet_phi")
+
+
+def impact_branches(systematic: Systematic, branches: frozenset[str]) -> tuple[str, ...]:
+    """Return the branches that `smeared` and `biased` read."""
+    stored = tuple(name for name in STORED if name in branches)
+    return (*_TRACKS, *CANDIDATE_LINKS, *_DIRECTIONS, *stored)
+
+
+def track_branches(systematic: Systematic, branches: frozenset[str]) -> tuple[str, ...]:
+    """Return the branches that `lost_tracks` reads."""
+    return ("PFCands_pt", "PFCands_charge")
+
+
+def vertex_branches(systematic: Systematic, branches: frozenset[str]) -> tuple[str, ...]:
+    """Return the branches that `lost_vertices` reads."""
+    return (*SV_LINKS, *SV_DIRECTION)
+
+
+def smeared(systematic: ImpactParameterResolution, chunk: Chunk, draws: Draws, read: frozenset[str]) -> Columns:
+    """Return the columns of tracks with sqrt(factor^2 - 1) errors of d0 and dz added at random."""
+    candidates: Jagged = chunk["PFCands_pt"]
+    width = np.sqrt(systematic.factor**2 - 1)
+    changes = [
+        width * draws.normal(candidates.offsets, name) * aligned(chunk, f"PFCands_{name}Err", candidates)
+        for name in ("d0", "dz")
+    ]
+    return _with_impact(chunk, changes[0], changes[1], read)
+
+
+def biased(systematic: ImpactParameterBias, chunk: Chunk, draws: Draws, read: frozenset[str]) -> Columns:
+    """Return the columns of tracks whose d0 and dz are shifted."""
+    candidates: Jagged = chunk["PFCands_pt"]
+    changes = [np.full(len(candidates.values), way) for way in (systematic.transverse, systematic.longitudinal)]
+    return _with_impact(chunk, changes[0], changes[1], read)
+
+
+def _with_impact(chunk: Chunk, d0_change: Array, dz_change: Array, read: frozenset[str]) -> Columns:
+    """Return impact parameters of candidates with a track, changed, and what files hold of them."""
+    candidates: Jagged = chunk["PFCands_pt"]
+    has_track = aligned(chunk, "PFCands_d0Err", candidates) > 0
+    before, after = {}, {}
+    columns: Columns = {}
+    for name, change in (("d0", d0_change), ("dz", dz_change)):
+        values = aligned(chunk, f"PFCands_{name}", candidates)
+        before[name] = values.astype(np.float64)
+        after[name] = np.where(has_track, before[name] + change, before[name])
+        columns[f"PFCands_{name}"] = Jagged(after[name].astype(values.dtype), candidates.offsets)
+    stored = [name for name in STORED if name in read]
+    if stored:
+        columns |= _stored(chunk, candidates, before, after, has_track, stored)
+    return columns
+
+
+def _stored(
+    chunk: Chunk,
+    candidates: Jagged,
+    before: Mapping[str, Array],
+    after: Mapping[str, Array],
+    has_track: NDArray[np.bool_],
+    stored: list[str],
+) -> Columns:
+    """Return stored impact parameters of candidates relative to jets with the change of the derived ones added.
+
+    The error of the three-dimensional one, its value over its significance, stays.
+    """
+    links: Jagged = chunk["JetPFCands_jetIdx"]
+    jets: Jagged = chunk["Jet_pt"]
+    event = list_of_row(links.offsets)
+    row = candidates.offsets[event] + integers(chunk, "JetPFCands_pFCandsIdx", links, slice(None))
+    jet = jets.offsets[event] + links.values
+    inside = (row < candidates.offsets[event + 1]) & (jet < jets.offsets[event + 1])  # others are found by `linked`
+    rows = np.flatnonzero(inside & has_track[np.where(inside, row, 0)])
+    row, jet = row[rows], jet[rows]
+    eta, phi = (aligned(chunk, f"PFCands_{name}", candidates)[row].astype(np.float64) for name in ("eta", "phi"))
+    axis = tracks.direction(*(aligned(chunk, f"Jet_{name}", jets)[jet].astype(np.float64) for name in ("eta", "phi")))
+    ip, distance = (
+        [function(impact["d0"][row], impact["dz"][row], eta, phi, axis) for impact in (before, after)]
+        for function in (tracks.signed_ip3d, tracks.jet_distance)
+    )
+    columns: Columns = {}
+    value = aligned(chunk, VALUE, links)[rows] if VALUE in chunk.branches else ip[0]
+    for name in stored:
+        new = aligned(chunk, name, links).copy()
+        if name == SIGNIFICANCE:
+            error = value / new[rows]
+            change = np.where(error > 0, (ip[1] - ip[0]) / error, 0.0)
+        else:
+            change = ip[1] - ip[0] if name == VALUE else distance[1] - distance[0]
+        new[rows] += change.astype(new.dtype)
+        columns[name] = Jagged(new, links.offsets)
+    return columns
+
+
+def lost_tracks(systematic: TrackingEfficiency, chunk: Chunk, draws: Draws, read: frozenset[str]) -> Columns:
+    """Return candidates of which some charged ones are lost, each with the same probability."""
+    pt: Jagged = chunk["PFCands_pt"]
+    lost = draws.uniform(pt.offsets, "track") < systematic.loss
+    lost &= aligned(chunk, "PFCands_charge", pt) != 0
+    return {"PFCands_pt": Jagged(np.where(lost, pt.values.dtype.type(LOST), pt.values), pt.offsets)}
+
+
+def lost_vertices(systematic: VertexEfficiency, chunk: Chunk, draws: Draws, read: frozenset[str]) -> Columns:
+    """Return vertices of which some are lost, each with the same probability, from the table and from all jets.
+
+    A vertex that is not in the table is drawn for each jet that it is linked to.
+    """
+    table: Jagged = chunk["SV_eta"]
+    links: Jagged = chunk["JetSVs_jetIdx"]
+    kept = draws.uniform(table.offsets, "vertex") >= systematic.loss
+    index = integers(chunk, "JetSVs_sVIdx", links, slice(None)).astype(np.int64)
+    event = list_of_row(links.offsets)
+    known = np.flatnonzero((index >= 0) & (index < table.counts[event]))  # others that can't be are found later
+    kept_link = draws.uniform(links.offsets, "link") >= systematic.loss
+    row = table.offsets[event[known]] + index[known]
+    kept_link[known] = kept[row]
+    place = np.cumsum(kept) - 1  # row among those that are kept
+    columns: Columns = {}
+    offsets = _offsets(kept, table)
+    for name in (name for name in read | set(SV_DIRECTION) if name.startswith("SV_") and name in chunk.branches):
+        columns[name] = Jagged(aligned(chunk, name, table)[kept], offsets)
+    new = index.copy()
+    new[known] = place[row] - offsets[event[known]]
+    offsets = _offsets(kept_link, links)
+    for name in (name for name in read | set(SV_LINKS) if name.startswith("JetSVs_") and name in chunk.branches):
+        values = new if name == "JetSVs_sVIdx" else aligned(chunk, name, links)
+        columns[name] = Jagged(values[kept_link], offsets)
+    return columns
+
+
+def _offsets(kept: NDArray[np.bool_], like: Jagged) -> Index:
+    """Return the offsets of what is kept of a jagged column."""
+    return offsets_of(np.bincount(list_of_row(like.offsets)[kept], minlength=len(like)))
