@@ -6,7 +6,7 @@ All arrays are flat or one value per event.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -47,6 +47,10 @@ class Selection:
         Quantities of events by variable name; only meaningful for selected events.
     factor : ndarray of float64 [events] or None
         The region's own part of the weight of selected events; None: 1. In the cutflow it counts in the last step.
+    without_cut : dict of (ndarray of bool [events], ndarray of float64 [events])
+        By quantity: events that pass all steps but the cut on that quantity, and its values (N-1).
+    leading : ndarray of int64 [events]
+        Row of the hardest jet that may be filled, whatever the steps; -1: none.
     """
 
     events: Mask
@@ -55,6 +59,8 @@ class Selection:
     steps: tuple[tuple[str, Mask], ...]
     event_values: dict[str, Values] = field(default_factory=dict)
     factor: Values | None = None
+    without_cut: dict[str, tuple[Mask, Values]] = field(default_factory=dict)
+    leading: Index = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def weighted(self, weight: Values) -> Values:
         """Return the weights of events [events] with the region's factor."""
@@ -67,6 +73,17 @@ class Selection:
             (int(np.count_nonzero(mask)), float((weight if step < last else self.weighted(weight))[mask].sum()))
             for step, (_, mask) in enumerate(self.steps)
         ]
+
+
+def any_jet(selections: Mapping[str, Selection]) -> bool:
+    """Return whether some region fills a jet."""
+    return any(selection.jets.any() for selection in selections.values())
+
+
+def something(selections: Mapping[str, Selection]) -> bool:
+    """Return whether there is anything to fill: a jet, or an event that a single cut takes away."""
+    cuts = [passed for selection in selections.values() for passed, _ in selection.without_cut.values()]
+    return any_jet(selections) or any(passed.any() for passed in cuts)
 
 
 @dataclass(frozen=True)
@@ -89,6 +106,8 @@ class Recipe:
         lacks one.
     quantities : tuple of str
         Variables of events that `select` gives.
+    cut_on : tuple of str
+        Quantities with a step of their own (`Steps.add`).
     any_trigger : bool
         Whether any one of the paths lets an event pass; if not, `select` knows what they mean.
     """
@@ -99,6 +118,7 @@ class Recipe:
     branches: Callable[[Any], tuple[str, ...]] = lambda region: ()
     leptons: Callable[[Any, frozenset[str]], tuple[str, ...]] = lambda region, branches: ()
     quantities: tuple[str, ...] = ()
+    cut_on: tuple[str, ...] = ()
     any_trigger: bool = True
 
 
@@ -113,15 +133,36 @@ class Steps:
 
     def __init__(self, used: Mask) -> None:
         self.all: list[tuple[str, Mask]] = [("events", used)]
+        self._passed: list[Mask] = [used]
+        self._cuts: dict[str, tuple[int, Values]] = {}
 
     @property
     def events(self) -> Mask:
         """Events that are left."""
         return self.all[-1][1]
 
-    def add(self, name: str, passed: Mask) -> None:
-        """Ask for one thing more."""
+    def add(self, name: str, passed: Mask, quantity: str = "", values: NDArray[Any] | None = None) -> None:
+        """Ask for one thing more.
+
+        Parameters
+        ----------
+        name : str
+            Of the step.
+        passed : ndarray of bool [events]
+            Whether an event passes, whatever the other steps say.
+        quantity : str
+            What is cut on, if it is one quantity: it is histogrammed without this cut.
+        values : ndarray [events]
+            The quantity.
+        """
+        if values is not None:
+            self._cuts[quantity] = len(self.all), values.astype(np.float64)
         self.all.append((name, self.events & passed))
+        self._passed.append(passed)
+
+    def without(self, step: int) -> Mask:
+        """Return the events that pass all steps but one."""
+        return np.all([passed for place, passed in enumerate(self._passed) if place != step], axis=0)
 
     def selection(
         self,
@@ -150,7 +191,9 @@ class Steps:
         if filled != "all":
             chosen = hardest(pt.values, pt.offsets, chosen, filled)
         count = jets_per_event(chunk, good) if num_jets is None else num_jets
-        return Selection(self.events, chosen, count, tuple(self.all), values, factor)
+        open_cuts = {name: (self.without(step), of_events) for name, (step, of_events) in self._cuts.items()}
+        first = leading(pt.values, pt.offsets, good)
+        return Selection(self.events, chosen, count, tuple(self.all), values, factor, open_cuts, first)
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,11 @@ def _select(region: DrellYan, chunk: Chunk, acceptance: Mask, steps: Steps) -> S
     steps.add("lepton pair", first.found & second.found & (np.maximum(first.pt, second.pt) > high))
     steps.add("no other lepton", others.counts == 0)
     mass, pair_pt = pair_kinematics(first, second)
-    steps.add("mass", (mass > region.mass[0]) & (mass < region.mass[1]))
-    steps.add("pair pT", pair_pt > region.dilepton_pt)
+    steps.add("mass", (mass > region.mass[0]) & (mass < region.mass[1]), "dilepton_mass", mass)
+    steps.add("pair pT", pair_pt > region.dilepton_pt, "dilepton_pt", pair_pt)
     good = acceptance & identified(chunk, region.jet_id) & ~near(chunk, pair, LEPTON_JET_DISTANCE)
-    steps.add("jets", jets_per_event(chunk, good) > 0)
+    num_jets = jets_per_event(chunk, good)
+    steps.add("jets", num_jets > 0, "num_jets", num_jets)
     values = {"dilepton_mass": mass, "dilepton_pt": pair_pt}
     return steps.selection(chunk, good, 1 if region.jets == "leading" else "all", values)
 
@@ -63,4 +64,5 @@ DRELL_YAN = Recipe(
     branches=lambda region: jet_id_branches(region.jet_id),
     leptons=lambda region, branches: (*muon_branches(branches), *electron_branches(branches)),
     quantities=("dilepton_mass", "dilepton_pt"),
+    cut_on=("dilepton_mass", "dilepton_pt", "num_jets"),
 )

@@ -16,7 +16,7 @@ from torch import Tensor
 from pfnano_tag.analyze.cuts import Selection, leading
 from pfnano_tag.analyze.histogramming import Histograms, Weights, logit, nominal
 from pfnano_tag.analyze.result import NOMINAL, Array
-from pfnano_tag.analyze.variables import input_name
+from pfnano_tag.analyze.variables import input_name, without_cut_name
 from pfnano_tag.attack.registry import make
 from pfnano_tag.card import Card
 from pfnano_tag.evaluate.bootstrap import replica_weights
@@ -113,9 +113,18 @@ def flavour_rows(chunk: Chunk, card: Card, kind: str) -> Index:
 
 
 def fill_events(
-    histograms: Histograms, chunk: Chunk, selections: Mapping[str, Selection], weights: Weights, flavour: Index
+    histograms: Histograms,
+    chunk: Chunk,
+    selections: Mapping[str, Selection],
+    weights: Weights,
+    flavour: Index,
+    flavours: int,
 ) -> None:
-    """Fill quantities of events; an event carries the flavour of its leading filled jet."""
+    """Fill quantities of events; an event carries the flavour of its leading filled jet.
+
+    Quantities without the cut on them are filled too; there it is the leading jet that could be filled, and the last
+    flavour (`undefined`, or `data`) without one.
+    """
     pt: Jagged = chunk["Jet_pt"]
     for region, selection in selections.items():
         events = np.flatnonzero(selection.events)
@@ -124,6 +133,11 @@ def fill_events(
         values = {"num_jets": selection.num_jets.astype(np.float64), **selection.event_values}
         for name, quantity in values.items():
             histograms.fill(name, nominal(region), quantity[events], own, flavour[first])
+        of_leading = np.append(flavour, flavours - 1)[selection.leading]
+        for name, (passed, quantity) in selection.without_cut.items():
+            events = np.flatnonzero(passed)
+            own = {systematic: selection.weighted(weight)[events] for systematic, weight in weights.items()}
+            histograms.fill(without_cut_name(name), nominal(region), quantity[events], own, of_leading[events])
 
 
 def fill_jets(histograms: Histograms, chunk: Chunk, jets: ChosenJets) -> None:

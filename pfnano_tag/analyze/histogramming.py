@@ -77,10 +77,6 @@ class Histograms:
             self._values[start : start + size] += np.bincount(cell, weight, size)
             self._variances[start : start + size] += np.bincount(cell, weight * weight, size)
 
-    def has(self, name: str, place: Place, systematic: str) -> bool:
-        """Return whether a variable is filled there for a systematic variation."""
-        return (*place, systematic) in self._blocks[name]
-
     def fill_replicas(
         self,
         name: str,

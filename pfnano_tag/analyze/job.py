@@ -102,16 +102,20 @@ class Job:
         return self.card.systematics if self.dataset.kind == "mc" else {}
 
     @property
+    def truth(self) -> tuple[str, ...]:
+        """Branches that the flavour of jets is made from."""
+        return () if self.dataset.kind == "data" else truth_branches(self.source.branches, self.source.path)
+
+    @property
     def jet_branches(self) -> tuple[str, ...]:
         """Branches that are read only for chunks with a selected jet."""
-        truth = () if self.dataset.kind == "data" else truth_branches(self.source.branches, self.source.path)
         inputs = self.networks.branches(self.source) if self.networks.taggers else set()
         varied = [
             branch
             for name, systematic in self.systematics.items()
             for branch in distortion_branches(name, systematic, self.source.contents)
         ]
-        return tuple(dict.fromkeys([*truth, *self.stored, *sorted(inputs), *varied]))
+        return tuple(dict.fromkeys([*self.truth, *self.stored, *sorted(inputs), *varied]))
 
     @property
     def branches(self) -> tuple[str, ...]:

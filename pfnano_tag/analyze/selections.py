@@ -57,6 +57,11 @@ def quantities_of(region: Region) -> tuple[str, ...]:
     return RECIPES[region.selection].quantities
 
 
+def cut_quantities_of(region: Region) -> tuple[str, ...]:
+    """Return the quantities that a region cuts on, each in a step of its own."""
+    return RECIPES[region.selection].cut_on
+
+
 def selection_branches(region: Region, branches: frozenset[str], path: str) -> tuple[str, ...]:
     """Return the branches that a region reads beside those of the jets' acceptance.
 

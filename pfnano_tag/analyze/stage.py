@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pfnano_tag.analyze.cuts import Selection
+from pfnano_tag.analyze.cuts import Selection, any_jet, something
 from pfnano_tag.analyze.distortions import distorted
 from pfnano_tag.analyze.filling import choose_jets, fill_events, fill_inputs, fill_jets, fill_scores, flavour_rows
 from pfnano_tag.analyze.histogramming import Histograms, Weights
@@ -213,13 +213,13 @@ def process_chunk(job: Job, card: Card, chunk: Chunk, vetoed: Sections) -> Parti
     sections = section_keys(chunk["run"], chunk["luminosityBlock"]) if job.dataset.kind == "data" else NO_SECTIONS
     present = np.unique(sections)
     histograms = Histograms(job.variables)
-    if _any_jet(selections):
+    if something(selections):
         non_finite = _fill(job, card, chunk, selections, weights.weights, weights.hashes, histograms)
         sums["inputs_not_finite"] = float(non_finite)
     for name, systematic in job.systematics.items():
         varied = distorted(name, systematic, chunk, weights.hashes, card.study.seed, job.branches)
         selected, _ = _selected(card, varied, weights.used, nominal_weight)
-        if _any_jet(selected):
+        if something(selected):
             _fill(job, card, varied, selected, {name: nominal_weight}, weights.hashes, histograms)
     flows = [flow for selection in selections.values() for flow in selection.cutflow(nominal_weight)]
     partial = {
@@ -245,10 +245,6 @@ def _selected(
     return selections, cleaned.cutflow["not_finite"]
 
 
-def _any_jet(selections: Mapping[str, Selection]) -> bool:
-    return any(selection.jets.any() for selection in selections.values())
-
-
 def _fill(
     job: Job,
     card: Card,
@@ -259,10 +255,13 @@ def _fill(
     histograms: Histograms,
 ) -> int:
     """Fill everything; branches of jets and candidates are read here. Return how many inputs were not finite."""
-    chunk.load(job.jet_branches)
+    jets_there = any_jet(selections)
+    chunk.load(job.jet_branches if jets_there else job.truth)
     flavour = flavour_rows(chunk, card, job.dataset.kind)
-    fill_events(histograms, chunk, selections, weights, flavour)
     axis = len(flavours_of(card, job.dataset.kind))
+    fill_events(histograms, chunk, selections, weights, flavour, axis)
+    if not jets_there:
+        return 0
     replicas = card.comparison.replicas if job.networks.taggers and NOMINAL in weights else 0
     jets = choose_jets(chunk, selections, weights, hashes, flavour, axis, replicas)
     fill_jets(histograms, chunk, jets)

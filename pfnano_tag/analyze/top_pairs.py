@@ -31,7 +31,8 @@ def _dilepton(region: TopPairDilepton, chunk: Chunk, acceptance: Mask, steps: St
     steps.add("one electron", all_electrons.counts == 1)
     steps.add("opposite charge", muon.charge * electron.charge < 0)
     good = acceptance & identified(chunk, region.jet_id) & ~near(chunk, (muon, electron), region.lepton_jet_distance)
-    steps.add("jets", jets_per_event(chunk, good) >= region.min_jets)
+    num_jets = jets_per_event(chunk, good)
+    steps.add("jets", num_jets >= region.min_jets, "num_jets", num_jets)
     mass, _ = pair_kinematics(muon, electron)
     values = {"muon_pt": muon.pt, "electron_pt": electron.pt, "lepton_pair_mass": mass}
     return steps.selection(chunk, good, region.jets, values)
@@ -42,9 +43,10 @@ def _semileptonic(region: TopPairSemileptonic, chunk: Chunk, acceptance: Mask, s
     muon = OnePerEvent.leading(all_muons)
     steps.add("one muon", all_muons.counts == 1)
     met, phi = chunk[f"{region.met}_pt"], chunk[f"{region.met}_phi"]
-    steps.add("missing momentum", met > region.met_pt)
+    steps.add("missing momentum", met > region.met_pt, "met", met)
     good = acceptance & identified(chunk, region.jet_id) & ~near(chunk, (muon,), region.lepton_jet_distance)
-    steps.add("jets", jets_per_event(chunk, good) >= region.min_jets)
+    num_jets = jets_per_event(chunk, good)
+    steps.add("jets", num_jets >= region.min_jets, "num_jets", num_jets)
     values = {"muon_pt": muon.pt, "met": met.astype("f8"), "transverse_mass": transverse_mass(muon, met, phi)}
     return steps.selection(chunk, good, region.jets, values)
 
@@ -56,6 +58,7 @@ DILEPTON = Recipe(
     branches=lambda region: jet_id_branches(region.jet_id),
     leptons=lambda region, branches: (*muon_branches(branches), *electron_branches(branches, "tight")),
     quantities=("muon_pt", "electron_pt", "lepton_pair_mass"),
+    cut_on=("num_jets",),
 )
 
 SEMILEPTONIC = Recipe(
@@ -65,4 +68,5 @@ SEMILEPTONIC = Recipe(
     branches=lambda region: (*jet_id_branches(region.jet_id), f"{region.met}_pt", f"{region.met}_phi"),
     leptons=lambda region, branches: muon_branches(branches),
     quantities=("muon_pt", "met", "transverse_mass"),
+    cut_on=("met", "num_jets"),
 )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pfnano_tag.analyze.result import ALL_FLAVOURS, NO_MODEL, NOMINAL, Category, Kind, Variable
-from pfnano_tag.analyze.selections import quantities_of
+from pfnano_tag.analyze.selections import cut_quantities_of, quantities_of
 from pfnano_tag.analyze.systematics import names_of
 from pfnano_tag.card import Card
 from pfnano_tag.nano.schema import FEATURES
@@ -39,6 +39,9 @@ OF_REGIONS: dict[str, tuple[str, str, _Axis]] = {
     "soft_muon_pt_ratio": (r"soft muon $p_T$ / jet $p_T$", "", (50, 0.0, 1.0)),
 }
 """Quantities of events that only some selections have (`Recipe.quantities`)."""
+
+WITHOUT_CUT: dict[str, _Axis] = {"dilepton_mass": (100, 0.0, 200.0)}
+"""Axes of quantities without the cut on them (N-1), where that needs more room."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,13 @@ def variables_of(card: Card, kind: str, networks: Sequence[Network], stored: Ite
     found = [
         builder.plain(name, "kinematics", name, label, unit, axis) for name, (label, unit, axis) in KINEMATICS.items()
     ]
-    for name, (label, unit, axis) in OF_REGIONS.items():
+    for name, (label, unit, axis) in {**OF_REGIONS, "num_jets": KINEMATICS["num_jets"]}.items():
         having = tuple(region for region, section in card.regions.items() if name in quantities_of(section))
-        if having:
+        if having and name in OF_REGIONS:
             found.append(builder.plain(name, "kinematics", name, label, unit, axis, having))
+        cut = tuple(region for region, section in card.regions.items() if name in cut_quantities_of(section))
+        if cut:
+            found.append(builder.without_cut(name, label, unit, WITHOUT_CUT.get(name, axis), cut))
     found += [builder.plain(f"stored_{b}", "stored", b, b, "", _stored_axis(card, b)) for b in stored]
     found += [builder.of_input(name, networks) for name in chosen_inputs(card, networks)]
     if networks:
@@ -114,6 +120,11 @@ def variables_of(card: Card, kind: str, networks: Sequence[Network], stored: Ite
 def input_name(feature: str) -> str:
     """Return the variable name of an input `group/name`."""
     return "input_" + feature.replace("/", "_")
+
+
+def without_cut_name(quantity: str) -> str:
+    """Return the variable name of a quantity without the cut on it (N-1)."""
+    return f"without_cut_{quantity}"
 
 
 def _stored_axis(card: Card, branch: str) -> _Axis:
@@ -145,6 +156,11 @@ class _Builder:
         """Return a variable that needs no network."""
         categories = [category for region in regions or self.regions for category in self.blocks(region)]
         return Variable(name, kind, quantity, label, unit, *axis, tuple(categories))
+
+    def without_cut(self, name: str, label: str, unit: str, axis: _Axis, regions: Sequence[str]) -> Variable:
+        """Return a quantity of the events that pass all cuts but that on it."""
+        words = f"{label}, all other cuts"
+        return self.plain(without_cut_name(name), "kinematics", name, words, unit, axis, regions)
 
     def of_input(self, feature: str, networks: Sequence[Network]) -> Variable:
         """Return an input: nominal once, attacked per network that has it."""

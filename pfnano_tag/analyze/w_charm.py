@@ -99,7 +99,8 @@ def _select(region: WCharm, chunk: Chunk, acceptance: Mask, steps: Steps) -> Sel
     pt: Jagged = chunk["Jet_pt"]
     good = acceptance & identified(chunk, region.jet_id) & ~near(chunk, (lepton,), region.lepton_jet_distance)
     num_jets = jets_per_event(chunk, good)
-    steps.add("jets", (num_jets >= region.num_jets[0]) & (num_jets <= region.num_jets[1]))
+    few = (num_jets >= region.num_jets[0]) & (num_jets <= region.num_jets[1])
+    steps.add("jets", few, "num_jets", num_jets)
     muons_inside = soft_muons(chunk, region.soft_muon_pt, region.soft_muon_isolation)
     displaced = _significance(chunk, muons_inside) > settings.soft_muon_dxy_significance
     muons_inside = muons_inside.select(displaced)
@@ -113,12 +114,13 @@ def _select(region: WCharm, chunk: Chunk, acceptance: Mask, steps: Steps) -> Sel
     steps.add("muon jet", soft.found)
     jet = np.append(places.jet, -1)[row]
     ratio = soft.pt / np.append(pt.values.astype("f8"), np.inf)[jet]
-    steps.add("muon pT share", ratio < settings.soft_muon_pt_ratio)
+    steps.add("muon pT share", ratio < settings.soft_muon_pt_ratio, "soft_muon_pt_ratio", ratio)
     mass, _ = pair_kinematics(lepton, soft)
     low, high = settings.veto_mass
-    steps.add("pair mass", (mass > settings.pair_mass) & ~((mass >= low) & (mass <= high)))
+    outside = (mass > settings.pair_mass) & ~((mass >= low) & (mass <= high))
+    steps.add("pair mass", outside, "lepton_pair_mass", mass)
     w_mass = transverse_mass(lepton, chunk[f"{region.met}_pt"], chunk[f"{region.met}_phi"])
-    steps.add("transverse mass", w_mass > region.transverse_mass)
+    steps.add("transverse mass", w_mass > region.transverse_mass, "transverse_mass", w_mass)
     opposite = lepton.charge * soft.charge < 0
     muon_jet = np.zeros(len(good), dtype=np.bool_)
     muon_jet[jet[jet >= 0]] = True
@@ -197,4 +199,5 @@ W_CHARM = Recipe(
     branches=_branches,
     leptons=lambda region, branches: (*muon_branches(branches), *electron_branches(branches)),
     quantities=("lepton_pt", "soft_muon_pt", "soft_muon_pt_ratio", "lepton_pair_mass", "transverse_mass"),
+    cut_on=("num_jets", "soft_muon_pt_ratio", "lepton_pair_mass", "transverse_mass"),
 )

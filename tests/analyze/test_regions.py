@@ -10,7 +10,14 @@ from pydantic import TypeAdapter
 
 from pfnano_tag.analyze import stage
 from pfnano_tag.analyze.result import JobResult
-from pfnano_tag.analyze.selections import RECIPES, quantities_of, select, selection_branches, steps_of
+from pfnano_tag.analyze.selections import (
+    RECIPES,
+    cut_quantities_of,
+    quantities_of,
+    select,
+    selection_branches,
+    steps_of,
+)
 from pfnano_tag.analyze.variables import OF_REGIONS
 from pfnano_tag.card.allowed import sections_in
 from pfnano_tag.card.jets import Jets
@@ -207,3 +214,55 @@ def test_a_link_beyond_the_events_jets_costs_the_chunk(tmp_path):
     path = write(tmp_path / "bad.root", branches, cluster=300)
     with pytest.raises(BadChunk, match=r"Muon_jetIdx is 9 in entry \d+, which has \d jets"):
         columnar(path, region_of("qcd_muon"))
+
+
+OPENED = {
+    "dy": {"dilepton_mass": {"mass": [0, 1e9]}, "dilepton_pt": {"dilepton_pt": 0}},
+    "ttbar_dilepton": {"num_jets": {"min_jets": 1}},
+    "ttbar_semileptonic": {"met": {"met_pt": 1e-9}, "num_jets": {"min_jets": 1}},
+    "w_c": {
+        "num_jets": {"num_jets": [1, 1000]},
+        "soft_muon_pt_ratio": {"soft_muon_pt_ratio": 1e9},
+        "lepton_pair_mass": {"pair_mass": 1e-9, "veto_mass": [0, 0]},
+        "transverse_mass": {"transverse_mass": 1e-9},
+    },
+}
+"""Keys of the card that take a cut away, by the quantity that it is on."""
+
+
+@pytest.mark.parametrize(("selection", "quantity"), [(name, one) for name, cuts in OPENED.items() for one in cuts])
+def test_a_quantity_without_its_cut_is_that_of_a_region_with_the_cut_open(sample, files, selection, quantity):
+    region = region_of(selection)
+    assert quantity in cut_quantities_of(region)
+    path = files["mc"] if selection == "dy" else sample[0]
+    found, _ = columnar(path, region)
+    opened, _ = columnar(path, region_of(selection, **OPENED[selection][quantity]))
+    passed, values = found.without_cut[quantity]
+    at_least_one_jet = found.leading >= 0
+    assert passed.sum() > found.events.sum()
+    # an open range of jets or masses still asks for one
+    assert np.array_equal(passed & at_least_one_jet & (values > 1e-9), opened.events & (values > 1e-9))
+    of_events = opened.event_values.get(quantity, opened.num_jets)
+    np.testing.assert_array_equal(values[opened.events], np.asarray(of_events, dtype=float)[opened.events])
+
+
+def test_every_cut_on_a_quantity_is_opened_above():
+    for name, recipe in RECIPES.items():
+        assert set(recipe.cut_on) == set(OPENED.get(name, {})) | ({"num_jets"} if name == "dy" else set())
+
+
+def test_the_job_fills_quantities_without_their_cuts(sample, card_with, tmp_path):
+    """Where no jet is selected too: all events that pass the other cuts, with their weights."""
+    section = {"selection": "ttbar_semileptonic", "min_jets": 5}
+    card = card_with([], regions={"top": section}, resources={"chunk": 1000})
+    stage.run(card, "mc", str(sample[0]), tmp_path / "h.root", [])
+    found, _ = columnar(sample[0], region_of(**section))
+    with PFNanoFile(sample[0]) as file, JobResult(tmp_path / "h.root") as result:
+        weight = file.chunk(0, EVENTS)["genWeight"].astype(float)
+        for quantity in ("num_jets", "met"):
+            passed, values = found.without_cut[quantity]
+            variable = result.variables[f"without_cut_{quantity}"]
+            edges = [-np.inf, *variable.edges, np.inf]
+            expected, _ = np.histogram(values[passed], edges, weights=weight[passed])
+            np.testing.assert_allclose(result.read(variable.name).values.sum(axis=0), expected, atol=1e-9)
+            assert passed.sum() > found.events.sum()
