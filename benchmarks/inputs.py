@@ -1,8 +1,8 @@
 """Makes the files that the benchmarks read: `python -m benchmarks.inputs [NAME...]` (`bash benchmarks/inputs.sh`).
 
-Samples of 6000 ttbar events are generated once per layout, then repeated to size: each copy gets other event numbers,
-so that no two events have the same identity; `quality` is generated to size, without copies. A file that is there
-already, made from the same specification, stays.
+Samples of 6000 events are generated once per process and layout, then repeated to size: each copy gets other event
+numbers, so that no two events have the same identity; `quality` is generated to size, without copies. A file that is
+there already, made from the same specification, stays.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Input:
         `ttree` or `rntuple`.
     events : int
         Generated events of the sample.
+    process : str
+        Of the sample; Drell-Yan pairs are muons.
     """
 
     layout: str
@@ -50,6 +52,7 @@ class Input:
     compression: str = "ZSTD 5"
     container: str = "ttree"
     events: int = EVENTS
+    process: str = "ttbar"
 
 
 LZMA = {"compression": "LZMA 9", "basket": 100}
@@ -68,6 +71,9 @@ INPUTS: dict[str, Input] = {
     "deepjet": Input("deepjet", EVENTS),
     "jets_30k": Input(entries=30_000, **FLAT),  # type: ignore[arg-type]
     "jets_200k": Input(entries=200_000, **FLAT),  # type: ignore[arg-type]
+    "dy": Input("candidates", 50_000, process="dy"),
+    "dy_quarter": Input("candidates", 12_500, process="dy"),
+    "dy_lzma": Input("candidates", 12_500, process="dy", **LZMA),  # type: ignore[arg-type]
     "quality": Input("candidates", 20_000, events=20_000),  # no event twice: for trainings that are tested
 }
 
@@ -93,8 +99,9 @@ def path_of(name: str) -> Path:
 
 def _specification(name: str) -> dict[str, object]:
     content = asdict(INPUTS[name])
-    events = content.pop("events")
-    return {**content, "sample": {"events": events, "seed": SEED}}
+    events, process = content.pop("events"), content.pop("process")
+    of_process = {} if process == "ttbar" else {"process": process}
+    return {**content, "sample": {"events": events, "seed": SEED, **of_process}}
 
 
 def _recorded(path: Path) -> object:
@@ -103,14 +110,16 @@ def _recorded(path: Path) -> object:
     return json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
 
 
-def _sample(layout: str, events: int) -> Path:
+def _sample(layout: str, events: int, process: str) -> Path:
     """Return the generated sample of a layout, made now if it is not there."""
-    path = folder() / "samples" / f"{layout}_{events}_{SEED}.root"
+    name = layout if process == "ttbar" else f"{process}_{layout}"
+    path = folder() / "samples" / f"{name}_{events}_{SEED}.root"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        say(f"generating {events} ttbar events in layout {layout}")
-        command = [sys.executable, "-m", "pfnano_tag.generate", "--process", "ttbar", "--layout", layout]
+        say(f"generating {events} {process} events in layout {layout}")
+        command = [sys.executable, "-m", "pfnano_tag.generate", "--process", process, "--layout", layout]
         command += ["--events", str(events), "--seed", str(SEED), "--output", str(path)]
+        command += ["--decays", "mumu"] if process == "dy" else []
         if subprocess.run(command, check=False, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
             sys.exit(f"error: this command failed: {shlex.join(command)}")
     return path
@@ -124,7 +133,7 @@ def make(name: str) -> None:
     if path.is_file() and _recorded(path) == _specification(name):
         say(f"{path}: is there, {path.stat().st_size / 1e6:.0f} MB")
         return
-    sample = _sample(wanted.layout, wanted.events)
+    sample = _sample(wanted.layout, wanted.events, wanted.process)
     note = path.with_suffix(".json")
     note.unlink(missing_ok=True)
     repeat(sample, path, wanted.entries, wanted.basket, wanted.compression, wanted.container)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the environments of the peers that benchmarks compare with: bash benchmarks/peers.sh [weaver] [weaver_0.4] [salt]
+# Makes the environments of the peers that benchmarks compare with: bash benchmarks/peers.sh [weaver] [weaver_0.4] [salt] [coffea]
 # Each is a venv in benchmarks/peers/NAME with its own packages; torch is that of constraints.txt in all of them.
 # A second run does nothing.
 #
@@ -17,8 +17,9 @@ packages_of() {
     weaver_0.4) echo "--no-deps weaver-core==0.4.17" ;; # the last one before its loader got compiled kernels
     # without its requirements: it pins another torch; these are what its network classes import
     salt) echo "--no-deps salt-ml==0.13.0 atlas-ftag-tools==0.3.3 numpy scipy h5py hdf5plugin pyyaml" ;;
+    coffea) echo "coffea==2026.9.0" ;;
     *)
-      echo "error: there is no peer '$1'; there are: weaver, weaver_0.4, salt" >&2
+      echo "error: there is no peer '$1'; there are: weaver, weaver_0.4, salt, coffea" >&2
       return 2
       ;;
   esac
@@ -53,7 +54,7 @@ make_peer() {
 }
 
 if [ "$#" -eq 0 ]; then
-  set -- weaver weaver_0.4 salt
+  set -- weaver weaver_0.4 salt coffea
 fi
 for peer in "$@"; do
   make_peer "$peer"

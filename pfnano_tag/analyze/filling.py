@@ -170,8 +170,11 @@ def fill_scores(
     variants: Sequence[str],
 ) -> None:
     """Fill outputs and discriminants of all networks and some variants, and the attacked inputs."""
+    vectors = any(tagger.module.needs_vectors for tagger in networks.taggers.values())
+    specification, flat = None, None
     for name, tagger in networks.taggers.items():
-        flat = to_inputs(table, tagger.inputs, vectors=bool(tagger.module.needs_vectors))
+        if flat is None or tagger.inputs != specification:  # networks of one study have the same inputs
+            specification, flat = tagger.inputs, to_inputs(table, tagger.inputs, vectors)
         for variant in variants:
             if variant == NOMINAL:
                 scores = predict(tagger, flat, card.resources.batch_size)

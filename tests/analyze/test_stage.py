@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import uproot
 
-from pfnano_tag.analyze import stage
+from pfnano_tag.analyze import filling, stage
 from pfnano_tag.analyze.histogramming import logit
 from pfnano_tag.analyze.job import make_job
 from pfnano_tag.analyze.ledger import ledger_folder
@@ -478,3 +478,10 @@ def test_real_file_with_all_jets(card_with, shared_data, tmp_path):
         for name in ("BvsL", "CvsL", "output_g", "stored_Jet_btagDeepFlavCvL", "stored_Jet_Proba"):
             wanted = {"model": "first"} if result.variables[name].kind != "stored" else {}
             assert total(result, name, **wanted).sum() == pytest.approx(jets)
+
+
+def test_networks_with_the_same_inputs_share_their_conversion(files, card_with, tmp_path, monkeypatch):
+    made, convert = [], filling.to_inputs
+    monkeypatch.setattr(filling, "to_inputs", lambda *a: (made.append(a), convert(*a))[1])
+    stage.run(card_with(regions=ALL), "mc", str(files["mc"]), tmp_path / "h.root")
+    assert len(made) == 6  # once per chunk, for two networks

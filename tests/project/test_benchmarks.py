@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))  # `benchmarks` is no part of the package that is 
 
 from benchmarks import (  # noqa: E402
     attack,
+    datamc,
     inputs,
     loader,
     measuring,
@@ -35,7 +36,7 @@ from benchmarks.sides.digests import digest  # noqa: E402
 from benchmarks.sides.projections import largest_difference, project, save  # noqa: E402
 from benchmarks.sides.salt_names import name_in_salt  # noqa: E402
 
-NAMES = ("read", "loader", "memory", "attack", "training")
+NAMES = ("read", "loader", "memory", "attack", "training", "datamc")
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.sh"))
 
 
@@ -173,10 +174,24 @@ def test_an_input_from_another_specification_is_missing(monkeypatch, tmp_path):
 def test_the_inputs_of_the_benchmarks_are_made():
     used = {case.input for case in (*read.FULL, *read.QUICK)} | {*memory.FULL.inputs, *memory.QUICK.inputs}
     used |= {attack.FULL.input, attack.QUICK.input, quality.FULL.input, quality.QUICK.input}
+    used |= {datamc.LARGE, datamc.SMALL, datamc.LZMA}
     assert used | {"jets_30k", "jets_200k"} == inputs.INPUTS.keys()
     for scale in (memory.FULL, memory.QUICK):
         entries = [inputs.INPUTS[name].entries for name in scale.inputs]
         assert entries == [entries[0], 4 * entries[0], 16 * entries[0]]
+
+
+def test_histograms_of_the_two_jobs_must_be_alike():
+    mine = {"BvsL": [0, 500.0, 480.0, 20.0, 0], "jet_pt": [0, 600.0, 400.0, 0, 0]}
+    datamc.check_same(mine, mine)
+    # a score of one: in the last bin here, in the overflow there
+    datamc.check_same(mine, {**mine, "BvsL": [0, 500.0, 480.0, 0, 20.0]})
+    datamc.check_same(mine, {**mine, "jet_pt": [0, 599.5, 400.5, 0, 0]})
+    for other in ([0, 598.0, 402.0, 0, 0], [0, 600.0, 380.0, 0, 20.0]):
+        with pytest.raises(Different, match="jet_pt"):
+            datamc.check_same(mine, {**mine, "jet_pt": other})
+    with pytest.raises(Different, match="on one side only"):
+        datamc.check_same(mine, {"jet_pt": mine["jet_pt"]})
 
 
 @pytest.fixture
