@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from pfnano_tag.analyze.factors import ready_factors
 from pfnano_tag.analyze.weights import effective_sums, event_weights, read_lumi_mask, section_keys, sections_by_run
 from pfnano_tag.errors import CardError
 from pfnano_tag.nano.reader import PFNanoFile
@@ -19,7 +20,9 @@ NONE = np.zeros(0, dtype=np.int64)
 def loaded(path, card, dataset, test_only=False, mask=None, vetoed=NONE):
     with PFNanoFile(path) as file:
         chunk = file.chunk(0, file.num_entries)
-        return event_weights(chunk, card, card.dataset(dataset), test_only, mask, vetoed), chunk
+        chosen = card.dataset(dataset)
+        factors = ready_factors(card, chosen)
+        return event_weights(chunk, card, chosen, factors, test_only, mask, vetoed), chunk
 
 
 def test_lumi_mask_ranges_include_both_ends(tmp_path):
