@@ -54,13 +54,6 @@ SUMS: dict[str, str] = {
 }
 """Bins of the histogram `sums`, in order. Sums of weights are 0 for data."""
 
-OVERLAP = ("entries_not_fired", "entries_of_others")
-NOTED = (
-    *("entries_bad_weight", "entries_uncertified", *OVERLAP, "corrections_clamped"),
-    *("jets_not_finite", "inputs_not_finite", "chunks_lost"),
-)
-"""Sums that a job tells when they are not 0; those of the overlap of primary datasets are as the card wants them."""
-
 
 class Category(NamedTuple):
     """One histogram of a variable.
@@ -171,6 +164,13 @@ class Cutflow:
     steps: tuple[str, ...]
     raw: Array
     weighted: Array
+
+    @property
+    def emptied_by(self) -> str | None:
+        """The step that no event passes, though some come to it; None where there is none."""
+        if self.raw[0] == 0 or self.raw[-1] > 0:
+            return None
+        return self.steps[int(np.flatnonzero(self.raw == 0)[0])]
 
 
 class JobResult:

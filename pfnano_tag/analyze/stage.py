@@ -16,7 +16,8 @@ from pfnano_tag.analyze.filling import choose_jets, fill_events, fill_inputs, fi
 from pfnano_tag.analyze.histogramming import Histograms, Weights
 from pfnano_tag.analyze.job import Job, make_job
 from pfnano_tag.analyze.ledger import Ledger, Partial, locked
-from pfnano_tag.analyze.result import NOMINAL, NOTED, OVERLAP, SUMS, Cutflow, write_result
+from pfnano_tag.analyze.reporting import report
+from pfnano_tag.analyze.result import NOMINAL, SUMS, Cutflow, write_result
 from pfnano_tag.analyze.selections import select, steps_of
 from pfnano_tag.analyze.stopping import stopping
 from pfnano_tag.analyze.variables import flavours_of
@@ -354,7 +355,7 @@ def _merge(job: Job, ledger: Ledger, lost: Mapping[int, BadChunk], target: Path)
         "unknown_lumis": unknown,
     }
     write_result(target, info, totals, cutflows, histograms.contents())
-    _report(target, totals, cutflows)
+    report(target, totals, cutflows)
 
 
 def _totals(job: Job, ledger: Ledger, lost: Mapping[int, BadChunk], sums: Mapping[str, float]) -> dict[str, float]:
@@ -382,15 +383,3 @@ def _lost_weight(job: Job, start: int, stop: int) -> float:
     except BadChunk as error:
         log.warning("%s: its weight is taken to be its share of the entries", error)
         return float("nan")
-
-
-def _report(target: Path, totals: Mapping[str, float], cutflows: Mapping[str, Cutflow]) -> None:
-    """Log the cutflows and what was dropped."""
-    for region, cutflow in cutflows.items():
-        log.info("region %s: %-18s %10s %14s", region, "step", "events", "weighted")
-        for step, raw, weighted in zip(cutflow.steps, cutflow.raw, cutflow.weighted, strict=True):
-            log.info("region %s: %-18s %10d %14.6g", region, step, raw, weighted)
-    for name in NOTED:
-        if totals[name]:
-            log.log(logging.INFO if name in OVERLAP else logging.WARNING, "%s: %d", SUMS[name], totals[name])
-    log.info("%s: %d of %d events", target, totals["entries_used"], totals["entries"])

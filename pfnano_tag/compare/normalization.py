@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from pfnano_tag.analyze.result import Cutflow
 from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.compare.merging import DatasetJobs, Job, Merger
 from pfnano_tag.errors import DataError
@@ -179,6 +180,22 @@ def summary(merger: Merger, normalisation: Normalisation) -> dict[str, Mapping[s
             "scale": normalisation.simulation.get(name, normalisation.data.get(name)),
         }
     return described
+
+
+def empty_regions(merger: Merger) -> list[str]:
+    """Return which regions no event of any dataset passes, for people."""
+    flows: dict[str, list[Cutflow]] = {}
+    for jobs in merger.jobs.values():
+        for job in jobs:
+            for region, flow in job.cutflows.items():
+                flows.setdefault(region, []).append(flow)
+    notes = []
+    for region, found in flows.items():
+        raw, weighted = (np.sum([getattr(flow, key) for flow in found], axis=0) for key in ("raw", "weighted"))
+        step = Cutflow(found[0].steps, raw, weighted).emptied_by
+        if step is not None:
+            notes.append(f"region {region} selects nothing: none of {raw[0]:.0f} events passes {step!r}")
+    return notes
 
 
 def cutflows(merger: Merger, normalisation: Normalisation) -> dict[str, dict[str, Any]]:

@@ -80,24 +80,22 @@ def test_paths_of_some_runs_are_marked_optional(tmp_path, card_with, caplog):
     fired = np.random.default_rng(5).random(60) < 0.4
     path = write(tmp_path / "early.root", {**branches, "HLT_C": fired})
     entries = datasets()
-    with (
-        PFNanoFile(path) as file,
-        pytest.raises(MissingBranch, match=r"dataset single \(triggers, vetoes\)") as error,
-    ):
-        card = card_with(datasets=entries)
-        event_weights(file.chunk(0, 60), card, card.dataset("single"), {}, False, None, NONE)
+    with pytest.raises(MissingBranch, match=r"dataset single \(triggers, vetoes\)") as error:
+        used_of(path, card_with(datasets=entries), "single")
     assert "HLT_A" in str(error.value)
     assert "HLT_B" in str(error.value)
     entries[1] |= {"triggers": ["HLT_C", "HLT_Late?"], "vetoes": ["HLT_A?", "HLT_B?"]}
-    card = card_with(datasets=entries[:2])
-    with PFNanoFile(path) as file:
-        found = event_weights(file.chunk(0, 60), card, card.dataset("single"), {}, False, None, NONE)
-    assert np.array_equal(found.used, fired)
+    assert np.array_equal(used_of(path, card_with(datasets=entries[:2]), "single"), fired)
     assert "HLT_A is not in the file" in caplog.text
-    with PFNanoFile(path) as file, pytest.raises(MissingBranch, match="none of the triggers HLT_X"):
-        entries[0] |= {"triggers": ["HLT_X?"], "vetoes": []}
-        card = card_with(datasets=entries[:1])
-        event_weights(file.chunk(0, 60), card, card.dataset("double"), {}, False, None, NONE)
+    entries[0] |= {"triggers": ["HLT_X?"], "vetoes": []}
+    with pytest.raises(MissingBranch, match="none of the triggers HLT_X"):
+        used_of(path, card_with(datasets=entries[:1]), "double")
+
+
+def used_of(path, card, dataset):
+    with PFNanoFile(path) as file:
+        chunk = file.chunk(0, file.num_entries)
+        return event_weights(chunk, card, card.dataset(dataset), {}, False, None, NONE).used
 
 
 def test_other_triggers_are_another_job(period, tmp_path, card_with):
