@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import hist
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from pfnano_tag.analyze.factors import ready_factors
 from pfnano_tag.analyze.pileup import read_pileup
 from pfnano_tag.card.weights import PileupFactor
 from pfnano_tag.errors import CardError, DataError
+from pfnano_tag.nano.expressions import evaluate
 from pfnano_tag.nano.reader import PFNanoFile
 from tests.analyze.events_file import content, write
 
@@ -133,3 +137,19 @@ def test_an_expression_per_object_is_no_weight_of_an_event(tmp_path, card_with):
     card = card_with(weights={"factors": {"top": {"kind": "expression", "nominal": "Jet_pt"}}})
     with pytest.raises(DataError, match=r"weights\.factors\.top\.nominal: 'Jet_pt' has a value per object"):
         values_of(card, path, "top")
+
+
+def test_the_documented_top_pt_weight(shared_data):
+    text = (Path(__file__).resolve().parents[2] / "docs" / "data_mc.md").read_text()
+    expression = re.search(r"top_pt:.*?nominal: >-\n\s+(.*?)\n", text, re.S).group(1)
+    # the file has no top quarks: gluons stand for them
+    expression = expression.replace("== 6", "== 21")
+    with PFNanoFile(shared_data / "pfnano_qcd_mc_2017UL_10ev.root") as file:
+        found = evaluate(expression, file.chunk(0, file.num_entries))
+        with uproot.open(file.path) as raw:
+            names = ("pdgId", "statusFlags", "pt")
+            pdg, flags, pt = (raw[f"Events/GenPart_{name}"].array().tolist() for name in names)
+    for event in range(10):
+        last = [p for i, f, p in zip(pdg[event], flags[event], pt[event], strict=True) if i == 21 and f & (1 << 13)]
+        assert found[event] == pytest.approx(np.exp(0.0615 - 0.00025 * sum(last)), rel=1e-6)
+    assert len(set(found.tolist())) > 5
