@@ -7,21 +7,19 @@ one is it looked up which rows lie outside of its range (`correction_trees`).
 
 from __future__ import annotations
 
-import gzip
-import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pfnano_tag.analyze.correction_files import Correction, input_types, open_corrections
 from pfnano_tag.analyze.correction_trees import Columns, Literally, Outside, keys_at, outside
 from pfnano_tag.analyze.result import NOMINAL
 from pfnano_tag.card.weights import CorrectionFactor
-from pfnano_tag.errors import CardError, DataError, MissingExtra, nearest
+from pfnano_tag.errors import CardError, DataError, nearest
 from pfnano_tag.nano.columns import Index, Jagged, list_of_row
 from pfnano_tag.nano.expressions import evaluate, expression_branches
 from pfnano_tag.nano.reader import Chunk
@@ -36,72 +34,6 @@ LITERALS: dict[str, tuple[type, ...]] = {"string": (str,), "int": (int,), "real"
 OPERATIONS = {"+": np.add, "*": np.multiply, "/": np.divide}
 
 _said: set[tuple[str, str]] = set()
-
-
-@dataclass(frozen=True)
-class Correction:
-    """One correction of a file.
-
-    Parameters
-    ----------
-    path, name : str
-        File, and name therein.
-    types : dict
-        Input -> `real`, `int` or `string`, in the order of the correction's arguments.
-    steps : tuple of (evaluator, dict)
-        correctionlib's object and the JSON content: one of a plain correction, several of a compound one.
-    compound : dict
-        JSON content of the compound correction; empty for a plain one.
-    """
-
-    path: str
-    name: str
-    types: dict[str, str]
-    steps: tuple[tuple[Any, Mapping[str, Any]], ...]
-    compound: Mapping[str, Any] = field(default_factory=dict)
-
-
-def open_corrections(path: str) -> dict[str, Correction]:
-    """Return the corrections of a file by name, compound ones among them.
-
-    Raises
-    ------
-    MissingExtra
-        When correctionlib is not installed.
-    CardError
-        When the file can't be read, or correctionlib doesn't take it.
-    """
-    try:
-        from correctionlib.highlevel import CorrectionSet
-    except ImportError as error:
-        raise MissingExtra(
-            "weights.factors of kind correctionlib need the package correctionlib; install it with: "
-            "pip install 'pfnano_tag[cms]'"
-        ) from error
-    try:
-        raw = Path(path).read_bytes()
-        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
-    except FileNotFoundError as error:
-        raise CardError(f"{path}: no such file (seen from {Path.cwd()})") from error
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise CardError(f"{path}: the corrections can't be read: {error}") from error
-    try:
-        evaluators, content = CorrectionSet.from_string(text), json.loads(text)
-    except (RuntimeError, ValueError, IndexError, KeyError) as error:
-        raise CardError(f"{path}: not a file of correctionlib, schema version 2: {error}") from error
-    plain = {
-        one["name"]: Correction(path, one["name"], _types(one), ((evaluators[one["name"]], one),))
-        for one in content["corrections"]
-    }
-    compound = {
-        one["name"]: Correction(path, one["name"], _types(one), tuple(plain[n].steps[0] for n in one["stack"]), one)
-        for one in content.get("compound_corrections") or ()
-    }
-    return {**plain, **compound}
-
-
-def _types(content: Mapping[str, Any]) -> dict[str, str]:
-    return {one["name"]: one["type"] for one in content["inputs"]}
 
 
 @dataclass(frozen=True)
@@ -186,7 +118,7 @@ class CorrectionWeights:
                     found.append(f"{key}: found {value!r}, but input {name!r} of {of_file} is of type {kind}")
                     continue
                 for _, content in self.correction.steps:
-                    known = keys_at(content["data"], name, fixed) if name in _types(content) else None
+                    known = keys_at(content["data"], name, fixed) if name in input_types(content) else None
                     if known is not None and value not in known:
                         hint = _hint(str(value), map(str, known))
                         found.append(f"{key}: {of_file} has no {name} {value!r}; {hint}")
@@ -277,7 +209,7 @@ class CorrectionWeights:
         self, step: tuple[Any, Mapping[str, Any]], columns: Columns, chunk: Chunk, event: Index
     ) -> tuple[Values, NDArray[np.bool_]]:
         evaluator, content = step
-        taken = {name: columns[name] for name in _types(content)}
+        taken = {name: columns[name] for name in input_types(content)}
         moved = np.zeros(len(event), dtype=np.bool_)
         everywhere = np.arange(len(event))
         for _ in range(ROUNDS):
@@ -287,33 +219,43 @@ class CorrectionWeights:
             except (RuntimeError, IndexError) as error:
                 reason = str(error)
             found = list(outside(content["data"], taken, everywhere)) if len(event) else []
+            refused = found if self.factor.outside == "error" else [one for one in found if one.keys]
+            if refused:
+                raise self._refusal(refused, taken, content["name"], chunk, event)
             for one in found:
-                self._allow(one, taken, content["name"], chunk, event)
+                self._say_once(one, taken, content["name"])
                 taken[one.input] = _clamped(taken[one.input], one, len(event))
                 moved[one.rows] = True
             if not found:
                 break
         raise DataError(f"{chunk.file.path}, {self._who(content['name'])}: correctionlib says: {reason}")
 
-    def _allow(self, one: Outside, columns: Columns, correction: str, chunk: Chunk, event: Index) -> None:
-        """Refuse values outside of the range, or say once that they are clamped."""
-        row = one.rows[0]
-        value = columns[one.input]
-        shown = value[row] if isinstance(value, np.ndarray) else value
-        text = f"{one.input} = {shown:.7g}" if isinstance(shown, float) else f"{one.input} = {shown}"
-        range_ = f"{self._who(correction)} has no value at {text}; its range is {one.allowed}"
-        if self.factor.outside == "clamp" and not one.keys:
-            if (self.name, one.input) not in _said:
-                _said.add((self.name, one.input))
-                log.warning("%s: taken at the edge, here and wherever else it is so", range_)
-            return
+    def _say_once(self, one: Outside, columns: Columns, correction: str) -> None:
+        if (self.name, one.input) not in _said:
+            _said.add((self.name, one.input))
+            log.warning(
+                "%s: taken at the edge, here and wherever else it is so", self._found(one, columns, correction)
+            )
+
+    def _refusal(
+        self, refused: list[Outside], columns: Columns, correction: str, chunk: Chunk, event: Index
+    ) -> DataError:
+        """Return the error that names the first value without a correction, and how many there are."""
+        first = min(refused, key=lambda one: int(one.rows[0]))
+        number = len(np.unique(np.concatenate([one.rows for one in refused])))
         advice = "leave such objects or events out by `where`"
-        if not one.keys:
+        if not first.keys:
             advice += ", or set outside: clamp to take the value at the edge"
-        raise DataError(
-            f"{chunk.file.path}, entry {chunk.start + event[row]} ({len(one.rows)} such in entries {chunk.start} to "
-            f"{chunk.stop}): {range_}; {advice}"
+        return DataError(
+            f"{chunk.file.path}, entry {chunk.start + event[first.rows[0]]} ({number} such in entries {chunk.start} "
+            f"to {chunk.stop}): {self._found(first, columns, correction)}; {advice}"
         )
+
+    def _found(self, one: Outside, columns: Columns, correction: str) -> str:
+        value = columns[one.input]
+        shown = value[one.rows[0]] if isinstance(value, np.ndarray) else value
+        text = f"{shown:.7g}" if isinstance(shown, float) else str(shown)
+        return f"{self._who(correction)} has no value at {one.input} = {text}; its range is {one.allowed}"
 
     def _who(self, correction: str) -> str:
         return f"weights.factors.{self.name}: correction {correction!r} of {self.correction.path}"

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pfnano_tag.analyze.corrections import Correction, corrections_of
+from pfnano_tag.analyze.correction_files import Correction
+from pfnano_tag.analyze.corrections import corrections_of
 from pfnano_tag.analyze.pileup import read_pileup
 from pfnano_tag.analyze.result import NOMINAL
 from pfnano_tag.card import Card

@@ -267,7 +267,13 @@ def _check_branches(job: Job) -> None:
         raise CardError(f"histograms.inputs: {', '.join(own)}: no network of this job has that input")
     for region in job.card.regions.values():
         attempt(lambda region=region: selection_branches(region, source.branches, source.path))
-    attempt(lambda: source.require(job.weight_branches, "event weights and identity"))
+    attempt(
+        lambda: source.require(
+            weight_branches(job.card, job.dataset, {}, source.branches, source.path), "event weights and identity"
+        )
+    )
+    for name, factor in job.factors.items():
+        attempt(lambda name=name, factor=factor: source.require(factor.branches, f"weights.factors.{name}"))
     attempt(
         lambda: source.require(
             cleaning_branches(source.branches, job.card.jets, source.path), "the acceptance of jets"

@@ -180,7 +180,7 @@ CORRECTION += "variation: {input: scale_factors, up: systup}}"
         ("muon_id", "muon_iso", ("no correction 'muon_iso'", "nearest: muon_id")),
         ("pt: Muon_pt, ", "", ("'pt' (real) is missing",)),
         ("systup", "up", ("no scale_factors 'up'", "nearest: systup")),
-        ("abs(Muon_eta)", "abs(Muon_eat)", ("Muon_eat; nearest: Muon_eta",)),
+        ("abs(Muon_eta)", "abs(Muon_eat)", ("weights.factors.muon needs branches", "Muon_eat; nearest: Muon_eta")),
         ("abs(Muon_eta)", "abs(Jet_eta)", ("objects of two collections",)),
         ("FILE", "none.json", ("weights.factors.muon", "none.json", "no such file")),
         ("FILE", "FILE.cut", ("FILE.cut", "not a file of correctionlib", "JSON parse error")),

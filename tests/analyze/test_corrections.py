@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
 
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pfnano_tag.analyze import stage
+from pfnano_tag.analyze.correction_files import open_corrections
 from pfnano_tag.analyze.correction_trees import keys_at, outside
-from pfnano_tag.analyze.corrections import corrections_of, open_corrections
+from pfnano_tag.analyze.corrections import corrections_of
 from pfnano_tag.analyze.factors import factor_files, ready_factors
 from pfnano_tag.analyze.result import JobResult
 from pfnano_tag.analyze.weights import event_weights
@@ -104,7 +106,19 @@ def test_outside_is_an_error_with_value_entry_and_range(path, events):
         pt = file["Events/Muon_pt"].array()
     entry = next(i for i in range(len(pt)) if any(p < 10 or p >= 60 for p in pt[i]))
     value = next(p for p in pt[entry] if p < 10 or p >= 60)
-    for word in (f"entry {entry} ", f"pt = {value:.7g}", "10 <= pt < 60", "muon_id", str(path), "outside: clamp"):
+    with PFNanoFile(events) as file:
+        eta = file.chunk(0, 120)["Muon_eta"].values
+    number = sum(
+        files_of.muon_id(float(p), abs(float(e))) is None for p, e in zip(np.concatenate(pt), eta, strict=True)
+    )
+    for word in (
+        f"entry {entry} ({number} such in entries 0 to 120)",
+        f"pt = {value:.7g}",
+        "10 <= pt < 60",
+        "muon_id",
+        str(path),
+        "outside: clamp",
+    ):
         assert word in message
 
 
@@ -243,6 +257,8 @@ def test_what_the_card_gets_wrong_is_found_before_any_work(path, changed, words)
         ('{"schema_version": 2}', "corrections"),
         (b"\x1f\x8bnot gzip", "can't be read"),
         (b"\xff\xfe", "can't be read"),
+        (gzip.compress(b"{}" * 999)[:-12], "can't be read"),
+        (gzip.compress(bytes(range(256)))[:40] + b"\xff" * 300, "can't be read"),
     ],
 )
 def test_files_that_are_none_of_correctionlib(tmp_path, text, word):
