@@ -11,6 +11,7 @@ from typing import Any
 
 from pfnano_tag import __version__
 from pfnano_tag.analyze.distortions import distortion_branches
+from pfnano_tag.analyze.factors import ReadyFactor, factor_files, ready_factors
 from pfnano_tag.analyze.result import FORMAT_VERSION, Variable
 from pfnano_tag.analyze.selections import selection_branches
 from pfnano_tag.analyze.systematics import names_of
@@ -87,11 +88,21 @@ class Job:
         path = self.dataset.lumi_mask
         return None if path is None else read_lumi_mask(path)
 
+    @cached_property
+    def factors(self) -> dict[str, ReadyFactor]:
+        """Factors of the event weight that the dataset has."""
+        return ready_factors(self.card, self.dataset)
+
+    @property
+    def weight_branches(self) -> tuple[str, ...]:
+        """Branches that weights, event identity and overlap removal are made from."""
+        return weight_branches(self.card, self.dataset, self.factors, self.source.branches, self.source.path)
+
     @property
     def event_branches(self) -> tuple[str, ...]:
         """Branches that weights, acceptance and selections read: those of all events."""
         branches, path = self.source.branches, self.source.path
-        names = [*weight_branches(self.card, self.dataset), *cleaning_branches(branches, self.card.jets, path)]
+        names = [*self.weight_branches, *cleaning_branches(branches, self.card.jets, path)]
         for region in self.card.regions.values():
             names += selection_branches(region, branches, path)
         return tuple(dict.fromkeys(names))
@@ -142,6 +153,7 @@ class Job:
             "attacks": {name: card.attacks[name].model_dump(mode="json") for name in card.histograms.variants},
             "seed": card.study.seed if card.histograms.variants or card.systematics else None,
             "replicas": card.comparison.replicas,
+            "corrections": factor_files(card),
             "models": {name: tagger.hash for name, tagger in self.networks.taggers.items()},
         }
 
@@ -152,7 +164,13 @@ class Job:
         return {
             **self.settings,
             "file": self.source.identity,
-            "dataset": {"name": self.dataset.name, "kind": self.dataset.kind, "test_only": self.test_only},
+            "dataset": {
+                "name": self.dataset.name,
+                "kind": self.dataset.kind,
+                "test_only": self.test_only,
+                "triggers": list(self.dataset.triggers),
+                "vetoes": list(self.dataset.vetoes),
+            },
             "lumi_mask": None if mask is None else file_hash(Path(mask)),
         }
 
@@ -207,7 +225,9 @@ def make_job(card: Card, dataset: str, source: PFNanoFile, models: Sequence[str]
     Raises
     ------
     CardError
-        When there is no such dataset, or it is not to be analysed.
+        When there is no such dataset, or it is not to be analysed; when files of weights or the lumi mask don't do.
+    MissingExtra
+        When a weight needs a package that is not installed.
     DataError
         When the file is data and the dataset simulation, or the reverse.
     MissingBranch
@@ -223,6 +243,7 @@ def make_job(card: Card, dataset: str, source: PFNanoFile, models: Sequence[str]
             f"has kind {chosen.kind}: use the dataset that it belongs to"
         )
     job = Job(card, chosen, source, load_networks(card, models))
+    _ = job.factors, job.settings  # files that the weights are read from
     _check_branches(job)
     if job.merged_labels:
         log.warning("%s can't tell %s from b: merged into b", source.path, ", ".join(job.merged_labels))
@@ -250,7 +271,13 @@ def _check_branches(job: Job) -> None:
         raise CardError(f"histograms.inputs: {', '.join(own)}: no network of this job has that input")
     for region in job.card.regions.values():
         attempt(lambda region=region: selection_branches(region, source.branches, source.path))
-    attempt(lambda: source.require(weight_branches(job.card, job.dataset), "event weights and identity"))
+    attempt(
+        lambda: source.require(
+            weight_branches(job.card, job.dataset, {}, source.branches, source.path), "event weights and identity"
+        )
+    )
+    for name, factor in job.factors.items():
+        attempt(lambda name=name, factor=factor: source.require(factor.branches, f"weights.factors.{name}"))
     attempt(
         lambda: source.require(
             cleaning_branches(source.branches, job.card.jets, source.path), "the acceptance of jets"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -123,6 +124,10 @@ class Ledger:
         """Remove all partial results."""
         for path in self.folder.glob("chunk_*.npz"):
             path.unlink()
+
+    def discard(self) -> None:
+        """Remove the ledger altogether, of a job that can't be done."""
+        shutil.rmtree(self.folder)
 
     def save(self, chunk: int, partial: Mapping[str, NDArray[Any]]) -> None:
         """Write the partial result of a chunk, whole or not at all."""

@@ -23,7 +23,7 @@ from uproot.writing.identify import to_TAxis, to_TH1x, to_TH2x
 from pfnano_tag.card.output import write_whole
 from pfnano_tag.errors import FileError
 
-FORMAT, FORMAT_VERSION = "pfnano_tag job", 2
+FORMAT, FORMAT_VERSION = "pfnano_tag job", 3
 PROVENANCE, SUMS_KEY = "provenance", "sums"
 NO_MODEL, NOMINAL, ALL_FLAVOURS = "none", "nominal", "all"
 NO_REPLICA = -1
@@ -35,9 +35,12 @@ SUMS: dict[str, str] = {
     "files": "files",
     "entries": "events in the file",
     "entries_processed": "events in chunks that were read",
-    "entries_used": "events that were looked at (certified sections, test split, finite weight)",
+    "entries_used": "events that were looked at (certified sections, triggers, test split, finite weight)",
     "entries_bad_weight": "events dropped for a weight that is not finite",
     "entries_uncertified": "events outside the certified luminosity sections",
+    "entries_not_fired": "certified events that fired none of the dataset's own triggers",
+    "entries_of_others": "certified events left to other primary datasets, whose triggers they fired",
+    "corrections_clamped": "objects or events with a correction taken at the edge of its range",
     "jets_not_finite": "jets dropped for a pT, eta or phi that is not finite",
     "inputs_not_finite": "inputs of networks that were not finite and became placeholders",
     "chunks": "chunks of the plan",
@@ -161,6 +164,13 @@ class Cutflow:
     steps: tuple[str, ...]
     raw: Array
     weighted: Array
+
+    @property
+    def emptied_by(self) -> str | None:
+        """The step that no event passes, though some come to it; None where there is none."""
+        if self.raw[0] == 0 or self.raw[-1] > 0:
+            return None
+        return self.steps[int(np.flatnonzero(self.raw == 0)[0])]
 
 
 class JobResult:

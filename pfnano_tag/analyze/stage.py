@@ -16,6 +16,7 @@ from pfnano_tag.analyze.filling import choose_jets, fill_events, fill_inputs, fi
 from pfnano_tag.analyze.histogramming import Histograms, Weights
 from pfnano_tag.analyze.job import Job, make_job
 from pfnano_tag.analyze.ledger import Ledger, Partial, locked
+from pfnano_tag.analyze.reporting import report
 from pfnano_tag.analyze.result import NOMINAL, SUMS, Cutflow, write_result
 from pfnano_tag.analyze.selections import select, steps_of
 from pfnano_tag.analyze.stopping import stopping
@@ -32,7 +33,7 @@ from pfnano_tag.card.command import progress
 from pfnano_tag.card.folder import analysis_path, check_bound, check_own_place
 from pfnano_tag.card.hashing import content_hash
 from pfnano_tag.card.output import check_output
-from pfnano_tag.errors import BadChunk, Incomplete
+from pfnano_tag.errors import BadChunk, DataError, Incomplete
 from pfnano_tag.infer.networks import use_resources
 from pfnano_tag.nano.reader import Chunk, open_file
 from pfnano_tag.nano.writer import protect_events
@@ -69,7 +70,7 @@ def run(
     Raises
     ------
     UserError
-        When card, file, checkpoints or output don't do; nothing is written.
+        When card, file, checkpoints, corrections or output don't do; nothing is written.
     Incomplete
         After all that could be done is saved: chunks were lost, or the job was told to stop.
     """
@@ -87,7 +88,11 @@ def run(
             if ledger.is_finished(target):
                 log.info("%s: complete already (%d chunks): nothing to do", target, len(ledger.plan))
                 return target
-            _do(job, ledger, target)
+            try:
+                _do(job, ledger, target)
+            except DataError:  # the same in any rerun: nothing is worth keeping
+                ledger.discard()
+                raise
     return target
 
 
@@ -206,7 +211,7 @@ def process_chunk(job: Job, card: Card, chunk: Chunk, vetoed: Sections) -> Parti
         When something can't be read.
     """
     chunk.load(job.event_branches)
-    weights = event_weights(chunk, card, job.dataset, job.test_only, job.lumi_mask, vetoed)
+    weights = event_weights(chunk, card, job.dataset, job.factors, job.test_only, job.lumi_mask, vetoed)
     nominal_weight = weights.weights[NOMINAL]
     selections, not_finite = _selected(card, chunk, weights.used, nominal_weight)
     sums = {**weights.sums, "jets_not_finite": float(not_finite)}
@@ -349,7 +354,7 @@ def _merge(job: Job, ledger: Ledger, lost: Mapping[int, BadChunk], target: Path)
         "unknown_lumis": unknown,
     }
     write_result(target, info, totals, cutflows, histograms.contents())
-    _report(target, totals, cutflows)
+    report(target, totals, cutflows)
 
 
 def _totals(job: Job, ledger: Ledger, lost: Mapping[int, BadChunk], sums: Mapping[str, float]) -> dict[str, float]:
@@ -377,15 +382,3 @@ def _lost_weight(job: Job, start: int, stop: int) -> float:
     except BadChunk as error:
         log.warning("%s: its weight is taken to be its share of the entries", error)
         return float("nan")
-
-
-def _report(target: Path, totals: Mapping[str, float], cutflows: Mapping[str, Cutflow]) -> None:
-    """Log the cutflows and what was dropped."""
-    for region, cutflow in cutflows.items():
-        log.info("region %s: %-18s %10s %14s", region, "step", "events", "weighted")
-        for step, raw, weighted in zip(cutflow.steps, cutflow.raw, cutflow.weighted, strict=True):
-            log.info("region %s: %-18s %10d %14.6g", region, step, raw, weighted)
-    for name in ("entries_bad_weight", "entries_uncertified", "jets_not_finite", "inputs_not_finite", "chunks_lost"):
-        if totals[name]:
-            log.warning("%s: %d", SUMS[name], totals[name])
-    log.info("%s: %d of %d events", target, totals["entries_used"], totals["entries"])

@@ -3,7 +3,7 @@
 Simulation: genWeight times the card's branches and factors, nominal and varied; cross section, luminosity and sums
 of weights are applied by `compare`. Events with a weight, nominal or varied, that is not finite are dropped and
 counted. Of a dataset that networks were trained on only the test split enters. Data: weight 1 in certified
-luminosity sections.
+luminosity sections, for events that no other primary dataset has.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pfnano_tag.analyze.factors import factor_branches, factor_values, varied_weights
+from pfnano_tag.analyze.factors import ReadyFactor, varied_weights
+from pfnano_tag.analyze.primary_datasets import fired, trigger_branches
 from pfnano_tag.analyze.result import NOMINAL
 from pfnano_tag.card import Card
 from pfnano_tag.card.datasets import Dataset
@@ -76,12 +77,27 @@ class EventWeights:
     sums: dict[str, float]
 
 
-def weight_branches(card: Card, dataset: Dataset) -> tuple[str, ...]:
-    """Return the branches that weights and event identity are made from."""
+def weight_branches(
+    card: Card, dataset: Dataset, factors: Mapping[str, ReadyFactor], branches: frozenset[str], path: str
+) -> tuple[str, ...]:
+    """Return the branches that weights, event identity and overlap removal are made from.
+
+    Parameters
+    ----------
+    card, dataset, factors
+        As for `event_weights`.
+    branches, path : frozenset of str, str
+        Branches of the file, and the file.
+
+    Raises
+    ------
+    MissingBranch
+        When the file lacks trigger paths of a dataset of data.
+    """
     if dataset.kind == "data":
-        return IDENTITY
-    factors = [branch for factor in card.weights.factors.values() for branch in factor_branches(factor)]
-    return (*IDENTITY, "genWeight", *card.weights.branches, *factors)
+        return (*IDENTITY, *trigger_branches(dataset, branches, path))
+    of_factors = [branch for factor in factors.values() for branch in factor.branches]
+    return (*IDENTITY, "genWeight", *card.weights.branches, *of_factors)
 
 
 def read_lumi_mask(path: str) -> LumiMask:
@@ -94,13 +110,26 @@ def read_lumi_mask(path: str) -> LumiMask:
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        ranges = [(int(run), int(low), int(high)) for run, pairs in content.items() for low, high in pairs]
+        ranges = [(int(run), *_range(run, pair)) for run, pairs in content.items() for pair in pairs]
     except OSError as error:
         raise CardError(f"{path}: the lumi mask can't be read: {error.strerror}") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise CardError(f'{path}: not a lumi mask, expected {{"run": [[first, last], ...]}}: {error}') from error
     table = np.array(sorted(ranges), dtype=np.int64).reshape(-1, 3)
-    return LumiMask(section_keys(table[:, 0], table[:, 1]), section_keys(table[:, 0], table[:, 2]))
+    first, last = section_keys(table[:, 0], table[:, 1]), section_keys(table[:, 0], table[:, 2])
+    # ranges that meet or overlap become one: `contains` looks at the nearest range alone
+    reached = np.maximum.accumulate(last)
+    begins = np.concatenate([[True], first[1:] > reached[:-1] + 1])[: len(first)]
+    ends = np.concatenate([begins[1:], [True]])[: len(first)]
+    return LumiMask(first[begins], reached[ends])
+
+
+def _range(run: str, pair: Any) -> tuple[int, int]:
+    """Return the ends of one range of luminosity sections; `ValueError` where it is none."""
+    whole = isinstance(pair, list) and len(pair) == 2 and all(type(end) is int and end >= 0 for end in pair)
+    if not whole or pair[0] > pair[1]:
+        raise ValueError(f"run {run}: {pair!r} is no range of two whole numbers that don't fall")
+    return pair[0], pair[1]
 
 
 def section_keys(run: NDArray[np.integer[Any]], section: NDArray[np.integer[Any]]) -> Sections:
@@ -117,7 +146,13 @@ def sections_by_run(keys: Iterable[int] | Sections) -> dict[str, list[int]]:
 
 
 def event_weights(
-    chunk: Chunk, card: Card, dataset: Dataset, test_only: bool, mask: LumiMask | None, vetoed: Sections
+    chunk: Chunk,
+    card: Card,
+    dataset: Dataset,
+    factors: Mapping[str, ReadyFactor],
+    test_only: bool,
+    mask: LumiMask | None,
+    vetoed: Sections,
 ) -> EventWeights:
     """Return weights of a chunk's events.
 
@@ -129,6 +164,8 @@ def event_weights(
         Sections `weights` and `splitting`.
     dataset : Dataset
         Which dataset the file belongs to.
+    factors : mapping of ReadyFactor
+        From `ready_factors`.
     test_only : bool
         Whether only the test split enters.
     mask : LumiMask or None
@@ -136,21 +173,23 @@ def event_weights(
     vetoed : ndarray of int64
         Sections that lost events in another chunk and are dropped whole (data).
     """
-    chunk.load(weight_branches(card, dataset))
+    chunk.load(weight_branches(card, dataset, factors, chunk.branches, chunk.file.path))
     hashes = event_hash(dataset.name, *(chunk[name] for name in IDENTITY))
     if dataset.kind == "data":
-        return _data(chunk, hashes, mask, vetoed)
+        return _data(chunk, dataset, hashes, mask, vetoed)
     generator = chunk["genWeight"].astype(np.float64)
     weight = generator.copy()
     for name in card.weights.branches:
         weight = weight * chunk[name].astype(np.float64)
-    weights = varied_weights(weight, {name: factor_values(f, chunk) for name, f in card.weights.factors.items()})
+    found = {name: factor.evaluate(chunk) for name, factor in factors.items()}
+    weights = varied_weights(weight, {name: values for name, (values, _) in found.items()}, card.weights.variations)
     finite = np.all([np.isfinite(one) for one in weights.values()], axis=0)
     used = finite & (split_of(hashes, card.splitting.fractions) == _TEST) if test_only else finite
     sums = {
         "entries_processed": float(chunk.num_events),
         "entries_used": float(np.count_nonzero(used)),
         "entries_bad_weight": float(np.count_nonzero(~finite)),
+        "corrections_clamped": float(sum(clamped for _, clamped in found.values())),
         "sumw_processed": float(finite_sum(generator)),
         "sumw_used": float(finite_sum(generator[used])),
     }
@@ -158,16 +197,23 @@ def event_weights(
     return EventWeights(used, weights, hashes, np.zeros(0, dtype=np.int64), sums)
 
 
-def _data(chunk: Chunk, hashes: NDArray[np.uint64], mask: LumiMask | None, vetoed: Sections) -> EventWeights:
+def _data(
+    chunk: Chunk, dataset: Dataset, hashes: NDArray[np.uint64], mask: LumiMask | None, vetoed: Sections
+) -> EventWeights:
     keys = section_keys(chunk["run"], chunk["luminosityBlock"])
     certified = np.ones(len(keys), dtype=np.bool_) if mask is None else mask.contains(keys)
-    used = certified & ~np.isin(keys, vetoed)
+    processed = certified & ~np.isin(keys, vetoed)
+    triggers = fired(dataset, chunk)
+    used = processed & triggers.own & ~triggers.vetoed
     sums = {
         "entries_processed": float(chunk.num_events),
         "entries_used": float(np.count_nonzero(used)),
         "entries_uncertified": float(np.count_nonzero(~certified)),
+        "entries_not_fired": float(np.count_nonzero(processed & ~triggers.own)),
+        "entries_of_others": float(np.count_nonzero(processed & triggers.own & triggers.vetoed)),
     }
-    return EventWeights(used, {NOMINAL: used.astype(np.float64)}, hashes, np.unique(keys[used]), sums)
+    # A section whose events all belong to another dataset was processed all the same.
+    return EventWeights(used, {NOMINAL: used.astype(np.float64)}, hashes, np.unique(keys[processed]), sums)
 
 
 def finite_sum(values: NDArray[np.floating[Any]]) -> float:

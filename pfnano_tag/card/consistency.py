@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from pfnano_tag.card.base import Section, strictly
+from pfnano_tag.card.datasets import Dataset, plain
 from pfnano_tag.card.problems import describe
 from pfnano_tag.card.training import Training
+from pfnano_tag.errors import nearest
 
 
 def contradictions(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -33,6 +36,8 @@ def contradictions(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[
         *_unknown_attacks(sections, overrides),
         *_unknown_classes(sections, overrides),
         *_systematics_of_one_name(sections),
+        *_factors_of_no_dataset(sections),
+        *_overlaps(sections),
     ]
 
 
@@ -138,6 +143,48 @@ def _systematics_of_one_name(sections: Mapping[str, Any]) -> list[str]:
         for name in sections["systematics"]
         if name in of_weights
     ]
+
+
+def _factors_of_no_dataset(sections: Mapping[str, Any]) -> list[str]:
+    """Factors of weights name datasets of simulation."""
+    if not {"weights", "datasets"} <= sections.keys():
+        return []
+    simulation = [dataset.name for dataset in sections["datasets"] if dataset.kind == "mc"]
+    return [
+        f"weights.factors.{factor}.datasets: {name!r} is no dataset of simulation; "
+        f"nearest: {', '.join(nearest(name, simulation) or simulation) or 'the card has none'}"
+        for factor, section in sections["weights"].factors.items()
+        for name in section.datasets or ()
+        if name not in simulation
+    ]
+
+
+def _overlaps(sections: Mapping[str, Any]) -> list[str]:
+    """Datasets of one period share their luminosity; no event may stand in two of them."""
+    periods: dict[str, list[Dataset]] = {}
+    for dataset in sections.get("datasets", ()):
+        if dataset.period is not None:
+            periods.setdefault(dataset.period, []).append(dataset)
+    problems = []
+    for period, members in periods.items():
+        if len({member.luminosity for member in members}) > 1:
+            found = ", ".join(f"{member.name} {member.luminosity:g}" for member in members)
+            problems.append(f"datasets: those of period {period!r} must have the same luminosity [1/fb]: {found}")
+        if len({member.lumi_mask for member in members}) > 1:
+            found = ", ".join(f"{member.name} {member.lumi_mask}" for member in members)
+            problems.append(f"datasets: those of period {period!r} must have the same lumi_mask: {found}")
+        problems += [
+            f"datasets: an event may stand in both {one.name} and {other.name} of period {period!r}: give "
+            f"{one.name} its triggers and {other.name} all of them as vetoes, or the reverse"
+            for one, other in combinations(members, 2)
+            if not (_leaves(one, other) or _leaves(other, one))
+        ]
+    return problems
+
+
+def _leaves(one: Dataset, other: Dataset) -> bool:
+    """Return whether a dataset leaves all events of another one to it."""
+    return bool(other.triggers) and plain(other.triggers) <= plain(one.vetoes)
 
 
 def _unknown_classes(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -36,6 +36,18 @@ class Dataset(Section):
     lumi_mask: str | None = None
     """JSON file of certified luminosity sections (data)."""
 
+    period: Annotated[str, Field(min_length=1)] | None = None
+    """Period that the data are of: datasets of one period have one and the same luminosity, which counts once (data);
+    null: a period of its own."""
+
+    triggers: tuple[str, ...] = ()
+    """Trigger paths of the primary dataset: an event enters if it fired one of them; a trailing `?` marks those that
+    may be missing in some files; empty: all events enter (data)."""
+
+    vetoes: tuple[str, ...] = ()
+    """Trigger paths of other primary datasets of the period: an event that fired one of them is taken from there, not
+    from here; `?` as for `triggers` (data)."""
+
     @field_validator("files", "roles", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
@@ -50,9 +62,26 @@ class Dataset(Section):
                 raise ValueError("data has no truth to train on: set roles: [analyze]")
             if self.luminosity is None:
                 raise ValueError("data needs its luminosity [1/fb]")
+            if self.vetoes and self.period is None:
+                raise ValueError("vetoes leave events to other datasets of a period: name the period of all of them")
+            both = plain(self.triggers) & plain(self.vetoes)
+            if both:
+                raise ValueError(
+                    f"triggers and vetoes both have {', '.join(sorted(both))}: no event would enter by it"
+                )
         else:
             if self.luminosity is not None or self.lumi_mask is not None:
                 raise ValueError("luminosity and lumi_mask belong to datasets of kind data")
+            if self.period is not None or self.triggers or self.vetoes:
+                raise ValueError(
+                    "period, triggers and vetoes belong to datasets of kind data; simulation passes the triggers of "
+                    "its regions"
+                )
             if "analyze" in self.roles and self.cross_section is None:
                 raise ValueError("simulation in data/MC needs its cross_section [pb] (or set roles: [train])")
         return self
+
+
+def plain(paths: tuple[str, ...]) -> set[str]:
+    """Return trigger paths without the mark of optional ones."""
+    return {path.removesuffix("?") for path in paths}

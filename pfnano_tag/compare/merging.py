@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from pfnano_tag.analyze.factors import factor_files
 from pfnano_tag.analyze.result import Array, Category, Content, Cutflow, JobResult, Variable
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.card.files import expand_files
 from pfnano_tag.card.folder import analysis_path
-from pfnano_tag.errors import DataError, FileError, StudyError
+from pfnano_tag.errors import CardError, DataError, FileError, StudyError
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +127,8 @@ class Merger:
     ------
     StudyError
         When the jobs were made with different cards, models or formats, or a variable's bins differ.
+    DataError
+        When two jobs are of one and the same file.
     FileError
         When an output can't be read.
     """
@@ -140,7 +143,9 @@ class Merger:
         try:
             for group in self.found:
                 self.jobs[group.dataset.name] = [self._first_look(path, group.dataset) for path in group.paths]
-            refuse_mixtures([job for jobs in self.jobs.values() for job in jobs])
+            everything = [job for jobs in self.jobs.values() for job in jobs]
+            refuse_mixtures(everything)
+            refuse_repetitions(everything)
         except BaseException:
             self.close()
             raise
@@ -255,6 +260,26 @@ def refuse_mixtures(jobs: Iterable[Job]) -> None:
             )
 
 
+def refuse_repetitions(jobs: Iterable[Job]) -> None:
+    """Refuse two outputs of one file, known by its identity wherever it lies: its events would count twice.
+
+    Raises
+    ------
+    DataError
+        Naming both outputs and the places of the file.
+    """
+    known: dict[str, Job] = {}
+    for job in jobs:
+        identity = job.info.get("file", {}).get("identity")
+        other = known.setdefault(identity, job) if identity else job
+        if other is not job:
+            places = " and ".join(str(one.info["file"]["path"]) for one in (other, job))
+            raise DataError(
+                f"{other.path} and {job.path} are of one and the same file ({places}): its events would count twice; "
+                "name it once in the card"
+            )
+
+
 def _what_differs(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     """Return the parts of the settings that differ, by name."""
     ours, theirs = first.get("settings_by_part", {}), second.get("settings_by_part", {})
@@ -271,6 +296,10 @@ def refuse_stale(card: Card, jobs: Iterable[Job]) -> None:
     """
     attacks = {name: card.attacks[name].model_dump(mode="json") for name in card.histograms.variants}
     stated: dict[str, Any] = {"attacks": attacks, "replicas": card.comparison.replicas}
+    try:
+        stated["corrections"] = factor_files(card)
+    except CardError as error:  # they may lie where the jobs ran
+        log.info("not compared with what the jobs read: %s", error)
     for job in jobs:
         parts = job.info.get("settings_by_part", {})
         # Hashes of sections are strings; the rest is in the settings as it is (models: hashes of checkpoints).

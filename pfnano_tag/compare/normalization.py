@@ -8,8 +8,10 @@ where the effective sum is, per file, the total of tree `Runs` times the share o
 were looked at: events in lost chunks and, for datasets that networks were trained on, events outside the test split
 do not count, and what is left stands for all.
 
-The luminosity is the sum over the datasets of kind `data`: they are taken as different periods (or streams without
-overlap), each with its own. Several files of one period and primary dataset belong into one dataset, as a list.
+The luminosity is the sum over the periods of data. Datasets of kind `data` that name the same `period` are primary
+datasets of it: they share its luminosity, which counts once, and no event stands in two of them (their `triggers` and
+`vetoes`). A dataset without a period is one of its own. Several files of one period and primary dataset belong into
+one dataset, as a list.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from pfnano_tag.analyze.result import Cutflow
+from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.compare.merging import DatasetJobs, Job, Merger
 from pfnano_tag.errors import DataError
 
@@ -67,6 +71,12 @@ def effective_sum(jobs: Iterable[Job]) -> float:
     return float(sum(job.sums["sumw_effective"] for job in jobs))
 
 
+def luminosity_of(data: Iterable[Dataset]) -> float:
+    """Return the luminosity of datasets of data [1/fb]: summed over periods, those of one period counting once."""
+    periods = {dataset.period or ("alone", dataset.name): dataset.luminosity or 0.0 for dataset in data}
+    return float(sum(periods.values()))
+
+
 def normalise(merger: Merger) -> Normalisation:
     """Return the scales of all datasets.
 
@@ -89,7 +99,7 @@ def normalise(merger: Merger) -> Normalisation:
                 f"nothing to compare: no job output of a dataset of {kind}; give the card one with role analyze, and "
                 "analyze its files"
             )
-    luminosity = float(sum(dataset.luminosity or 0.0 for dataset in data))
+    luminosity = luminosity_of(data)
     factors = {}
     for dataset in simulation:
         jobs = merger.jobs[dataset.name]
@@ -162,11 +172,30 @@ def summary(merger: Merger, normalisation: Normalisation) -> dict[str, Mapping[s
             "chunks": int(sum(job.sums["chunks"] for job in jobs)),
             "chunks_lost": int(sum(job.sums["chunks_lost"] for job in jobs)),
             "events": int(sum(job.sums["entries_used"] for job in jobs)),
+            "period": group.dataset.period,
+            "not_fired": int(sum(job.sums["entries_not_fired"] for job in jobs)),
+            "of_others": int(sum(job.sums["entries_of_others"] for job in jobs)),
             "split": sorted({str(job.info.get("split")) for job in jobs}),
             "sumw_effective": effective_sum(jobs) if group.dataset.kind == "mc" else None,
             "scale": normalisation.simulation.get(name, normalisation.data.get(name)),
         }
     return described
+
+
+def empty_regions(merger: Merger) -> list[str]:
+    """Return which regions no event of any dataset passes, for people."""
+    flows: dict[str, list[Cutflow]] = {}
+    for jobs in merger.jobs.values():
+        for job in jobs:
+            for region, flow in job.cutflows.items():
+                flows.setdefault(region, []).append(flow)
+    notes = []
+    for region, found in flows.items():
+        raw, weighted = (np.sum([getattr(flow, key) for flow in found], axis=0) for key in ("raw", "weighted"))
+        step = Cutflow(found[0].steps, raw, weighted).emptied_by
+        if step is not None:
+            notes.append(f"region {region} selects nothing: none of {raw[0]:.0f} events passes {step!r}")
+    return notes
 
 
 def cutflows(merger: Merger, normalisation: Normalisation) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,14 @@ from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.compare.agreement import LEAST_EXPECTED, Agreement
 from pfnano_tag.compare.comparing import Findings, compare_all
 from pfnano_tag.compare.merging import Merger, find_jobs, refuse_stale
-from pfnano_tag.compare.normalization import Normalisation, cutflows, normalise, processed_sections, summary
+from pfnano_tag.compare.normalization import (
+    Normalisation,
+    cutflows,
+    empty_regions,
+    normalise,
+    processed_sections,
+    summary,
+)
 from pfnano_tag.compare.stacks import Words, draw, draw_page
 from pfnano_tag.compare.table import final_table
 from pfnano_tag.compare.verdicts import Subject, differences
@@ -64,6 +71,8 @@ def run(card: Card, workers: int | None = None, report: Callable[[str], object] 
         normalisation = normalise(merger)
         for note in normalisation.short:
             log.warning("incomplete: %s", note)
+        for note in empty_regions(merger):
+            log.warning("%s", note)
         words = _words(card, normalisation)
         findings = compare_all(merger, normalisation, words, card.comparison.bins, folder)
         results = _results(card, merger, normalisation, findings)

@@ -115,7 +115,7 @@ def _fill(made: Path, card: Card, items: Sequence[Item], chosen: Sequence[str]) 
     (made / "logs").mkdir()
     _copy_study(card, made / "study", chosen or list(card.models))
     yield from ("card.yaml", "items.txt", "settings.sh", "study")
-    if _copy_masks(card, made / "inputs"):
+    if _copy_files(card, made / "inputs"):
         yield "inputs"
 
 
@@ -147,15 +147,16 @@ def _copy_study(card: Card, study: Path, models: Sequence[str]) -> None:
             shutil.copy(source, folder / source.name)
 
 
-def _copy_masks(card: Card, inputs: Path) -> bool:
-    """Copy lumi masks with a relative path, so that a job finds them under the same path."""
-    masks = [dataset.lumi_mask for dataset in card.datasets if dataset.lumi_mask is not None]
-    relative = [mask for mask in masks if not Path(mask).is_absolute()]
-    for mask in relative:
-        if ".." in Path(mask).parts:
-            raise CardError(f"lumi_mask {mask}: a job can't follow `..`; give an absolute path")
-        if not Path(mask).is_file():
-            raise FileError(f"lumi_mask {mask}: no such file (seen from {Path.cwd()})")
-        (inputs / mask).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(mask, inputs / mask)
+def _copy_files(card: Card, inputs: Path) -> bool:
+    """Copy lumi masks and the files of weights with a relative path: a job finds them under the same path."""
+    named = {dataset.lumi_mask: "lumi_mask" for dataset in card.datasets if dataset.lumi_mask is not None}
+    named |= {file: f"weights.factors.{name}:" for name, one in card.weights.factors.items() for file in one.files}
+    relative = {file: key for file, key in named.items() if not Path(file).is_absolute()}
+    for file, key in relative.items():
+        if ".." in Path(file).parts:
+            raise CardError(f"{key} {file}: a job can't follow `..`; give an absolute path")
+        if not Path(file).is_file():
+            raise FileError(f"{key} {file}: no such file (seen from {Path.cwd()})")
+        (inputs / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, inputs / file)
     return bool(relative)

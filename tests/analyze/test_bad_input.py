@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import uproot
 from pfnano_tag.analyze.__main__ import parser, run
 from pfnano_tag.analyze.result import JobResult
 from pfnano_tag.card.command import main_of
+from tests.analyze import correction_files
 from tests.analyze.events_file import content, damage, write
 from tests.analyze.networks import save
 
@@ -156,6 +159,110 @@ def test_missing_weight_branch_and_lumi_mask(command, files):
         "none.json",
         "lumi mask",
     )
+
+
+@pytest.mark.parametrize("text", ["{not json", '{"1": [[9, 2]]}', "[[1, 2]]"])
+def test_a_golden_json_of_another_form(command, files, tmp_path, text):
+    path = tmp_path / "golden.json"
+    path.write_text(text)
+    error = refused(command("--file", files["data"], "-s", f"datasets.1.lumi_mask={path}", dataset="data"))
+    assert f'{path}: not a lumi mask, expected {{"run": [[first, last], ...]}}' in error
+
+
+CORRECTION = "{kind: correctionlib, file: FILE, correction: muon_id, inputs: {pt: Muon_pt, abseta: abs(Muon_eta)}, "
+CORRECTION += "variation: {input: scale_factors, up: systup}}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("", "", ("10 <= pt < 60", "entry ", "outside: clamp")),
+        ("muon_id", "muon_iso", ("no correction 'muon_iso'", "nearest: muon_id")),
+        ("pt: Muon_pt, ", "", ("'pt' (real) is missing",)),
+        ("systup", "up", ("no scale_factors 'up'", "nearest: systup")),
+        ("abs(Muon_eta)", "abs(Muon_eat)", ("weights.factors.muon needs branches", "Muon_eat; nearest: Muon_eta")),
+        ("abs(Muon_eta)", "abs(Jet_eta)", ("objects of two collections",)),
+        ("FILE", "none.json", ("weights.factors.muon", "none.json", "no such file")),
+        ("FILE", "FILE.cut", ("FILE.cut", "not a file of correctionlib", "JSON parse error")),
+    ],
+)
+def test_corrections_that_do_not_do(command, files, tmp_path, old, new, words):
+    pytest.importorskip("correctionlib")
+    path = correction_files.write(tmp_path / "sf.json")
+    (tmp_path / "sf.json.cut").write_bytes(path.read_bytes()[:200])
+    factor = (CORRECTION.replace(old, new) if old else CORRECTION).replace("FILE", str(path))
+    result = command("--file", files["mc"], "-o", "h.root", "-s", f"weights.factors.muon={factor}")
+    refused(result, *(word.replace("FILE", str(path)) for word in words))
+
+
+def test_corrections_without_correctionlib(command, files, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "correctionlib.highlevel", None)
+    factor = CORRECTION.replace("FILE", str(correction_files.write(tmp_path / "sf.json")))
+    refused(command("--file", files["mc"], "-s", f"weights.factors.muon={factor}"), "pip install 'pfnano_tag[cms]'")
+
+
+def test_all_problems_of_all_corrections_at_once(command, files, tmp_path):
+    pytest.importorskip("correctionlib")
+    path = correction_files.write(tmp_path / "sf.json")
+    one = CORRECTION.replace("FILE", str(path)).replace("systup", "up").replace("pt: Muon_pt, ", "")
+    pileup = "{kind: pileup, data: {file: d.root}, simulation: {file: m.root}}"
+    overrides = ("-s", f"weights.factors.muon={one}", "-s", f"weights.factors.pu={pileup}")
+    error = refused(command("--file", files["mc"], *overrides))
+    for word in (
+        "factors.muon.inputs: 'pt'",
+        "factors.muon.variation.up",
+        "pu.data: d.root",
+        "pu.simulation: m.root",
+    ):
+        assert word in error
+
+
+def test_one_problem_of_a_trigger_path_of_a_primary_dataset(command, files):
+    override = ("-s", "datasets.1.triggers=[HLT_IsoMu72]")
+    error = refused(command("--file", files["data"], *override, dataset="data"), "HLT_IsoMu72; nearest: HLT_IsoMu27")
+    assert "dataset data (triggers, vetoes)" in error
+
+
+def test_a_region_that_selects_nothing_is_said(command, files, caplog):
+    code, _ = command("--file", files["mc"], "-o", "h.root", "-s", "regions.dy.mass=[1, 2]", "--no-models")
+    assert code == 0
+    assert "region dy selects nothing: no event passes 'mass'" in caplog.text
+    with JobResult("h.root") as result:
+        assert result.cutflows["dy"].emptied_by == "mass"
+
+
+def test_an_output_that_can_not_be_written(command, files, tmp_path):
+    (tmp_path / "file").write_text("")
+    refused(command("--file", files["mc"], "-o", tmp_path / "file" / "h.root"), "h.root", "Not a directory")
+    refused(command("--file", files["mc"], "-o", tmp_path), "is a folder; name the file to write")
+
+
+def test_a_full_disk_keeps_what_is_done(command, files, tmp_path, monkeypatch):
+    place = tmp_path / "out"
+    written = []
+
+    def sync(descriptor):
+        written.append(descriptor)
+        if len(written) > 12:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    options = ("--file", files["mc"], "-o", place / "h.root", "-s", "resources.chunk=0.02")
+    refused(command(*options), "No space left on device", "can't be written")
+    done = len(list(place.glob("h.root.ledger/chunk_*.npz")))
+    assert 0 < done < 6
+    assert not list(place.glob("*.root"))
+    assert not list(place.rglob("*.tmp*"))
+    monkeypatch.undo()
+
+
+def test_two_models_of_one_name(command, files, tmp_path):
+    card = tmp_path / "card.yaml"
+    text = card.read_text()
+    twice = text.replace('"models": {', '"models": {"first": {"architecture": "mlp"}, ')
+    assert twice != text
+    card.write_text(twice)
+    refused(command("--file", files["mc"]), "duplicate key", "first")
 
 
 def test_nan_weights_are_dropped_counted_and_said(command, tmp_path, caplog):

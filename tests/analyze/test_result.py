@@ -76,5 +76,5 @@ def test_foreign_files_are_refused(tmp_path):
         JobResult(tmp_path / "plain.root")
     with uproot.recreate(tmp_path / "other.root") as file:
         file["provenance"] = '{"format": "something"}'
-    with pytest.raises(FileError, match="expected 'pfnano_tag job' version 2"):
+    with pytest.raises(FileError, match="expected 'pfnano_tag job' version 3"):
         JobResult(tmp_path / "other.root")

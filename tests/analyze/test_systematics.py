@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from pfnano_tag.analyze import stage
 from pfnano_tag.analyze.distortions import distorted, distortion_branches
 from pfnano_tag.analyze.draws import Draws
+from pfnano_tag.analyze.factors import ready_factors
 from pfnano_tag.analyze.result import JobResult
 from pfnano_tag.analyze.weights import event_weights
 from pfnano_tag.card.systematics import Systematic
@@ -253,8 +254,10 @@ def test_factors_of_the_weight_and_their_variations(tmp_path, card_with):
         "second": {"kind": "branches", "nominal": "B", "up": "B_up"},
     }
     card = card_with(weights={"factors": factors})
+    mc = card.dataset("mc")
+    ready = ready_factors(card, mc)
     with PFNanoFile(path) as file:
-        found = event_weights(file.chunk(0, 40), card, card.dataset("mc"), False, None, np.zeros(0, np.int64))
+        found = event_weights(file.chunk(0, 40), card, mc, ready, False, None, np.zeros(0, np.int64))
     generator = np.array(branches["genWeight"], dtype=float)
     expected = {
         "nominal": ("A", "B"),

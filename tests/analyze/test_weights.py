@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from pfnano_tag.analyze.factors import ready_factors
 from pfnano_tag.analyze.weights import effective_sums, event_weights, read_lumi_mask, section_keys, sections_by_run
 from pfnano_tag.errors import CardError
 from pfnano_tag.nano.reader import PFNanoFile
@@ -19,7 +20,9 @@ NONE = np.zeros(0, dtype=np.int64)
 def loaded(path, card, dataset, test_only=False, mask=None, vetoed=NONE):
     with PFNanoFile(path) as file:
         chunk = file.chunk(0, file.num_entries)
-        return event_weights(chunk, card, card.dataset(dataset), test_only, mask, vetoed), chunk
+        chosen = card.dataset(dataset)
+        factors = ready_factors(card, chosen)
+        return event_weights(chunk, card, chosen, factors, test_only, mask, vetoed), chunk
 
 
 def test_lumi_mask_ranges_include_both_ends(tmp_path):
@@ -33,7 +36,22 @@ def test_lumi_mask_ranges_include_both_ends(tmp_path):
     assert np.array_equal(mask.contains(section_keys(run.ravel(), section.ravel())), expected.ravel())
 
 
-@pytest.mark.parametrize("text", ["nonsense", "[1]", '{"a": [[1, 2]]}', '{"1": [5]}'])
+def test_ranges_of_a_lumi_mask_may_overlap(tmp_path):
+    path = tmp_path / "mask.json"
+    path.write_text(json.dumps({"1": [[1, 10], [2, 3], [8, 12], [13, 14], [20, 20]], "2": [[1, 2]]}))
+    mask = read_lumi_mask(str(path))
+    run, section = np.meshgrid([1, 2], np.arange(25))
+    expected = np.where(
+        run == 1, ((section >= 1) & (section <= 14)) | (section == 20), (section >= 1) & (section <= 2)
+    )
+    assert np.array_equal(mask.contains(section_keys(run.ravel(), section.ravel())), expected.ravel())
+
+
+BAD_MASKS = ("nonsense", "", "[1]", '{"a": [[1, 2]]}', '{"1": 7}', '{"1": [5]}', '{"1": {"2": [1, 2]}}')
+BAD_RANGES = ("[5, 2]", "[1.5, 2]", "[-1, 2]", '["1", "2"]', "[1, 2, 3]", "[1, true]")
+
+
+@pytest.mark.parametrize("text", [*BAD_MASKS, *(f'{{"1": [{one}]}}' for one in BAD_RANGES)])
 def test_a_bad_lumi_mask_is_a_card_error(tmp_path, text):
     path = tmp_path / "mask.json"
     path.write_text(text)

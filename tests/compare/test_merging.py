@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pfnano_tag.analyze.factors import factor_files
 from pfnano_tag.compare import merging
 from pfnano_tag.compare.merging import Merger, find_jobs, refuse_stale, rows_of, total
 from pfnano_tag.errors import DataError, FileError, StudyError
@@ -124,3 +125,29 @@ def test_outputs_of_another_card_are_refused(whole):
             refuse_stale(whole.card("jets.abs_eta=2.0", "comparison.replicas=20"), jobs)
         with pytest.raises(StudyError, match="attacks changed since"):
             refuse_stale(whole.card("histograms.variants=['fgsm']"), jobs)
+
+
+def test_one_file_under_two_names_is_refused(whole):
+    for name in ("dy_1.root", "dy_2.root"):
+        whole.job("dy", name, file={"identity": "same:1", "path": f"/in/{name}"})
+    with (
+        pytest.raises(DataError, match=r"one and the same file \(/in/dy_1\.root and /in/dy_2\.root\).*twice"),
+        Merger(find_jobs(whole.card())),
+    ):
+        pass
+
+
+def test_outputs_made_with_other_corrections_are_refused(whole, tmp_path):
+    file = tmp_path / "sf.json"
+    file.write_text("{}")
+    factor = f"weights.factors.sf={{kind: correctionlib, file: {file}, correction: c, inputs: {{}}}}"
+    card = whole.card(factor)
+    parts = {"weights": card.hash("weights"), "corrections": factor_files(card)}
+    whole.job("tt", "tt_1.root", settings_by_part=parts)
+    with Merger(find_jobs(card)) as merger:
+        refuse_stale(card, merger.jobs["tt"])
+        file.write_text("{ }")
+        with pytest.raises(StudyError, match="corrections changed since"):
+            refuse_stale(card, merger.jobs["tt"])
+        file.unlink()  # it may lie where the jobs ran
+        refuse_stale(card, merger.jobs["tt"])

@@ -2,11 +2,20 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pfnano_tag.analyze.result import Cutflow
 from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.compare.merging import DatasetJobs, Job, Merger, find_jobs
-from pfnano_tag.compare.normalization import normalise, processed_sections, scale_of, summary
+from pfnano_tag.compare.normalization import (
+    empty_regions,
+    luminosity_of,
+    normalise,
+    processed_sections,
+    scale_of,
+    summary,
+)
 from pfnano_tag.errors import DataError
 
 
@@ -54,6 +63,25 @@ def test_luminosities_of_data_datasets_add():
     assert found.luminosity == 3.5
     assert found.data == {"B": 1.0, "C": 1.0}
     assert found.simulation["dy"] == pytest.approx(2.0 * 1000 * 3.5 / 1000)
+
+
+def test_primary_datasets_of_one_period_share_its_luminosity():
+    def data(name, luminosity, period):
+        return Dataset(name=name, files=("x",), kind="data", roles=("analyze",), luminosity=luminosity, period=period)
+
+    alone = data("B", 1.5, None)
+    first, second = data("muons_C", 2.0, "C"), data("electrons_C", 2.0, "C")
+    assert luminosity_of([alone, first, second]) == 3.5
+    assert luminosity_of([first]) == luminosity_of([second]) == 2.0
+    assert luminosity_of([alone, data("D", 1.5, "D"), data("E", 1.5, None)]) == 4.5
+
+
+def test_a_region_that_selects_nothing_is_named(study):
+    empty = Cutflow(("events", "trigger", "jets"), np.array([9.0, 2.0, 0.0]), np.array([9.0, 2.0, 0.0]))
+    full = Cutflow(("events", "jets"), np.array([9.0, 1.0]), np.array([9.0, -1.0]))
+    merger = Merger([])
+    merger.jobs = {"dy": [Job(Path("x"), {}, {}, {"none": empty, "some": full})] * 2}
+    assert empty_regions(merger) == ["region none selects nothing: none of 18 events passes 'jets'"]
 
 
 def test_missing_files_and_lost_sections_are_named(whole):

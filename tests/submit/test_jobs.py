@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pfnano_tag.card import read_card
-from pfnano_tag.errors import CheckpointError, DataError, FileError, Incomplete, OutputError
+from pfnano_tag.errors import CheckpointError, DataError, FileError, Incomplete, OutputError, UserError
 from pfnano_tag.submit.condor import write_condor
 from pfnano_tag.submit.jobfolder import write_job_folder
 from pfnano_tag.submit.local import run_local
@@ -52,6 +52,8 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.chdir(folder)
     (folder / "golden.json").write_text("{}")
+    (folder / "corrections").mkdir()
+    (folder / "corrections" / "muon.json").write_text("{}")
     card = folder / "card.yaml"
     card.write_text(
         "study: {name: s, folder: out put}\n"
@@ -60,6 +62,7 @@ def study(tmp_path, monkeypatch):
         "- {name: muons, files: [data/b.root, data/c.root], kind: data, luminosity: 1, lumi_mask: golden.json,"
         " roles: [analyze]}\n"
         "- {name: qcd, files: data/none.root, kind: mc, roles: [train]}\n"
+        "weights: {factors: {muon: {kind: correctionlib, file: corrections/muon.json, correction: id, inputs: {}}}}\n"
         "resources: {threads: 2}\n"
     )
     return read_card(card)
@@ -161,6 +164,14 @@ def test_a_worker_elsewhere_has_all_it_needs(scratch):
     assert (module, Path(file).name) == ("pfnano_tag.analyze", ODD)
     assert read_card(card, [override]).study.folder == scratch / "study"
     assert (scratch / "golden.json").is_file()
+    assert (scratch / "corrections" / "muon.json").is_file()
+
+
+def test_files_of_weights_that_a_job_can_not_find_are_refused(study, tmp_path):
+    for file, words in (("../sf.json", "can't follow"), ("none.json", "no such file")):
+        card = read_card("card.yaml", [f"weights.factors.muon.file={file}"])
+        with pytest.raises(UserError, match=rf"weights\.factors\.muon: .*{words}"):
+            write_job_folder(card, items_of(card), tmp_path / "job")
 
 
 @pytest.mark.parametrize("code", [1, 2, 75, 130])
