@@ -35,6 +35,8 @@ class Cell:
         With unit.
     note : str
         Written into the cell, say the agreement.
+    systematic, hidden, colours
+        As in `stacks.stack`.
     """
 
     edges: Floats
@@ -42,6 +44,9 @@ class Cell:
     data: tuple[Floats, Floats]
     xlabel: str
     note: str = ""
+    systematic: Floats | None = None
+    hidden: NDArray[np.bool_] | None = None
+    colours: Mapping[str, str] | None = None
 
 
 def stack_page(
@@ -89,7 +94,8 @@ def stack_page(
 
 
 def _draw(main: Axes, ratio: Axes, cell: Cell) -> None:
-    draw_stack(main, ratio, cell.edges, cell.simulation, cell.data, log=bool((cell.data[0] >= 0).all()))
+    log = bool((cell.data[0] >= 0).all())
+    draw_stack(main, ratio, cell.edges, cell.simulation, cell.data, log, cell.systematic, cell.hidden, cell.colours)
     main.tick_params(labelbottom=False, labelsize=11)
     ratio.tick_params(labelsize=11)
     main.set_ylabel("Jets / bin", fontsize=12)
