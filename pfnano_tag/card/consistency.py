@@ -33,6 +33,7 @@ def contradictions(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[
         *_unknown_attacks(sections, overrides),
         *_unknown_classes(sections, overrides),
         *_systematics_of_one_name(sections),
+        *_components_of_one_name(sections),
     ]
 
 
@@ -137,6 +138,17 @@ def _systematics_of_one_name(sections: Mapping[str, Any]) -> list[str]:
         f"systematics.{name}: the variation of a factor in section weights has that name; choose another"
         for name in sections["systematics"]
         if name in of_weights
+    ]
+
+
+def _components_of_one_name(sections: Mapping[str, Any]) -> list[str]:
+    """Datasets that stand for flavours stand beside `data`."""
+    if "comparison" not in sections or sections["comparison"].stack_by != "dataset":
+        return []
+    return [
+        "comparison.stack_by: `dataset` needs another name for the dataset of simulation called 'data'"
+        for dataset in sections.get("datasets", ())
+        if (dataset.name, dataset.kind) == ("data", "mc")
     ]
 
 

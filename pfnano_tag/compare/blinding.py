@@ -76,7 +76,7 @@ def refuse_idle_windows(windows: Windows, variables: Iterable[Variable]) -> None
             hint = nearest(name, by_name) or sorted(by_name)
             raise CardError(f"comparison.blind: the job outputs have no {name!r}; nearest: {', '.join(hint)}")
         variable = by_name[name]
-        if not hidden_bins(variable, windows)[1:-1].any():
+        if low >= variable.high or high <= variable.low:
             raise CardError(
                 f"comparison.blind.{name}: no bin lies in [{low:g}, {high:g}], the axis goes from {variable.low:g} "
                 f"to {variable.high:g}"

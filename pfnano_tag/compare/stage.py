@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from pfnano_tag.card.command import progress
 from pfnano_tag.card.folder import bind, sample_text
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.compare.agreement import LEAST_EXPECTED, Agreement
+from pfnano_tag.compare.attacked import nominal_against_attacked
 from pfnano_tag.compare.comparing import Asked, Findings, compare_all
 from pfnano_tag.compare.distances import Distance
 from pfnano_tag.compare.merging import Merger, find_jobs, refuse_stale
 from pfnano_tag.compare.normalization import Normalisation, cutflows, normalise, processed_sections, summary
 from pfnano_tag.compare.stacks import Words, draw, draw_page, reduced_words
-from pfnano_tag.compare.table import final_table
+from pfnano_tag.compare.table import final_table, read_simulated
+from pfnano_tag.compare.templates import Templates
 from pfnano_tag.compare.verdicts import Subject, differences
 from pfnano_tag.errors import Incomplete
 from pfnano_tag.plotting.colours import model_colours
@@ -32,7 +34,13 @@ FEW_PICTURES = 8
 """Up to this many pictures are drawn by this process alone."""
 
 
-def run(card: Card, workers: int | None = None, report: Callable[[str], object] = log.info) -> dict[str, Any]:
+def run(
+    card: Card,
+    workers: int | None = None,
+    report: Callable[[str], object] = log.info,
+    templates: Sequence[str] = (),
+    signal: str | None = None,
+) -> dict[str, Any]:
     """Compare data with simulation.
 
     Parameters
@@ -43,6 +51,10 @@ def run(card: Card, workers: int | None = None, report: Callable[[str], object] 
         Processes that draw; None: one per core.
     report : callable
         Gets the final table.
+    templates : sequence of str
+        Variables whose templates for fits are written.
+    signal : str or None
+        Process whose rate such a fit measures; None: the first one of the card.
 
     Returns
     -------
@@ -51,6 +63,8 @@ def run(card: Card, workers: int | None = None, report: Callable[[str], object] 
 
     Raises
     ------
+    CardError
+        When a variable of the templates or of a blinding window is unknown, or blinded.
     StudyError
         When there are no job outputs, or they were made with different settings.
     DataError
@@ -61,14 +75,14 @@ def run(card: Card, workers: int | None = None, report: Callable[[str], object] 
     found = find_jobs(card)
     bind(card)
     folder = card.folder / "comparison"
+    writer = Templates.of(card, folder / "templates", templates, signal)
     with Merger(found) as merger:
         refuse_stale(card, (job for jobs in merger.jobs.values() for job in jobs))
+        writer.check(merger.variables)
         normalisation = normalise(merger)
-        for note in normalisation.short:
-            log.warning("incomplete: %s", note)
         words = _words(card, normalisation)
-        findings = compare_all(merger, normalisation, words, _asked(card), folder)
-        results = _results(card, merger, normalisation, findings)
+        findings = compare_all(merger, normalisation, words, _asked(card), folder, writer)
+        results = _results(card, merger, normalisation, findings) | {"templates": writer.finish()}
         _write_sections(merger, folder)
     table = final_table(card, findings.discriminants, results)
     _draw(findings, folder, workers or len(os.sched_getaffinity(0)))
@@ -88,17 +102,24 @@ def as_written(results: dict[str, Any]) -> dict[str, Any]:
     return {**about, **results["agreement"]}
 
 
-def plan(card: Card) -> str:
+def plan(card: Card, templates: Sequence[str] = (), signal: str | None = None) -> str:
     """Return what `run` would do, as text."""
+    writer = Templates.of(card, card.folder / "comparison" / "templates", templates, signal)
     lines = []
     for group in find_jobs(card):
         missing = f", {len(group.missing)} files not analyzed" if group.missing else ""
         lines.append(f"dataset {group.dataset.name} ({group.dataset.kind}): {len(group.paths)} job outputs{missing}")
-    normalisation = card.comparison.normalisation
-    return "\n".join([*lines, f"simulation scaled to {normalisation}", f"writes: {card.folder / 'comparison'}"])
+    asked = card.comparison
+    lines.append(f"simulation scaled to {asked.normalisation}, stacked by {asked.stack_by}")
+    lines += [f"data blinded: {name} in {low:g} to {high:g}" for name, (low, high) in asked.blind.items()]
+    if writer.variables:
+        lines.append(f"templates of {', '.join(writer.variables)}, signal {writer.signal}")
+    return "\n".join([*lines, f"writes: {card.folder / 'comparison'}"])
 
 
 def _words(card: Card, normalisation: Normalisation) -> Words:
+    for note in normalisation.short:
+        log.warning("incomplete: %s", note)
     to_data = card.comparison.normalisation == "data"
     simulated = [dataset.name for dataset in card.datasets_for("analyze") if dataset.kind == "mc"]
     colours = model_colours(simulated) if card.comparison.stack_by == "dataset" else {}
@@ -142,7 +163,16 @@ def _results(card: Card, merger: Merger, normalisation: Normalisation, findings:
         "cutflows": cutflows(merger, normalisation),
         "agreement": entries,
         "differences": differences(findings.discriminants, findings.distances),
+        "nominal_against_attacked": _against(card, jobs[0].info["models"], findings),
     }
+
+
+def _against(card: Card, models: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
+    simulated = read_simulated(card.folder).of(models)
+    strengths = {name: attack.epsilon for name, attack in card.attacks.items()}
+    return nominal_against_attacked(
+        findings.discriminants, findings.distances, simulated.evaluation, simulated.attacks, strengths
+    )
 
 
 def _blinded(card: Card, findings: Findings) -> dict[str, Any]:

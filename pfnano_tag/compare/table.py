@@ -14,9 +14,8 @@ from pfnano_tag.analyze.result import NOMINAL
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.folder import read_results
 from pfnano_tag.compare.agreement import Agreement
+from pfnano_tag.compare.attacked import HEADER, NOTHING, rows_of_region
 from pfnano_tag.compare.verdicts import Agreements, agreement_sentences, simulation_sentence
-
-NOTHING = "–"
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,10 @@ def final_table(card: Card, agreements: Agreements, results: Mapping[str, Any]) 
         quantities = [*_simulation_rows(simulated, epsilons), *_agreement_rows(here)]
         rows = [[title, *(cells.get(name, NOTHING) for name in names)] for title, cells in quantities]
         parts.append(f"## Region {region}\n\n{markdown(['', *names], rows)}\n")
+        attacked = results.get("nominal_against_attacked", {}).get(region)
+        if attacked:
+            table = markdown(HEADER, rows_of_region(attacked))
+            parts.append(f"### Nominal against attacked inputs, region {region}\n\n{table}\n")
     if not names:
         parts.append("No network was analyzed: there are no discriminants to compare.\n")
     elif simulated.evaluation is not None:
@@ -190,6 +193,15 @@ def _notes(simulated: Simulated, results: Mapping[str, Any]) -> list[str]:
         "bootstrap over events, the same replicas for all models",
         f"luminosity {results['luminosity']:.4g} /fb",
     ]
+    if results.get("nominal_against_attacked"):
+        notes.append(
+            "attacked inputs: AUC in simulation at the card's strength, with the truth as label; chi2/ndf with the "
+            "network's most probable class as label; errors and differences by the same replicas"
+        )
+    for name, about in results.get("blinded", {}).items():
+        if not name.startswith("agreement_"):
+            low, high = about["window"]
+            notes.append(f"data blinded: {name} in {low:g} to {high:g} (whole bins)")
     notes += [f"left out: {one}" for one in simulated.stale]
     if simulated.evaluation is None:
         notes.append("no AUCs: evaluation/results.json is not there (run `evaluate`)")
