@@ -90,8 +90,8 @@ def measure(quick: bool) -> Outcome:
     seconds: dict[str, list[float]] = {"write": [], "read": [], "merge": []}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "job.root"
+        say(f"results: {len(made)} variables")
         for _ in range(QUICK_ROUNDS if quick else ROUNDS):
-            say(f"results: {len(made)} variables")
             seconds["write"].append(seconds_of(lambda: write_result(path, info, {}, {}, made)))
             seconds["read"].append(seconds_of(lambda: read(path)))
             seconds["merge"].append(seconds_of(lambda: merge(path, dataset)))

@@ -105,6 +105,8 @@ def rows_of_region(models_by_variable: Mapping[str, Mapping[str, Mapping[str, En
     """Return the cells of one region's table, under `HEADER`."""
     rows = []
     for variable, models in models_by_variable.items():
+        if variable == MEAN and len(models_by_variable) == 2:
+            continue  # of one discriminant
         for model, variants in models.items():
             for variant, entry in variants.items():
                 minus = entry["minus_nominal"]

@@ -32,6 +32,9 @@ from pfnano_tag.compare.shifts import sources_of
 from pfnano_tag.compare.stacks import Picture, Words, agreement_words, filled, picture
 from pfnano_tag.compare.verdicts import Subject
 
+DIRECTORY_BYTES = 4096
+"""Room for the list of a directory: directories that move as they grow double the time of large comparisons."""
+
 Exporter = Callable[[Variable, Rows, Rows], object]
 """Gets each variable with simulation and data, merged and normalised to luminosity."""
 
@@ -137,15 +140,22 @@ def compare_all(
     findings = Findings()
     # Agreements first: they stand in the captions of the discriminants.
     names = sorted(merger.variables, key=lambda name: merger.variables[name].kind != "agreement")
-    with write_whole(folder / "histograms.root") as temporary, uproot.recreate(temporary) as file:
+    with (
+        write_whole(folder / "histograms.root") as temporary,
+        uproot.recreate(temporary, initial_directory_bytes=DIRECTORY_BYTES) as file,
+    ):
         for name in progress(names, total=len(names), description="merging", unit="variables"):
             variable = merger.variables[name]
             hidden = hidden_bins(variable, asked.blind)
             simulation = merger.merged(name, normalisation.simulation, asked.by_dataset)
             data = without(merger.merged(name, normalisation.data), hidden)
-            for category, content in [*simulation.items(), *data.items()]:
-                if category.replica == NO_REPLICA:
-                    file[_histogram_key(name, category)] = th1d(variable, *content)
+            file.update(
+                {
+                    _histogram_key(name, category): th1d(variable, *content)
+                    for category, content in [*simulation.items(), *data.items()]
+                    if category.replica == NO_REPLICA
+                }
+            )
             _note_axis(variable, simulation, hidden, findings)
             if variable.kind == "agreement":
                 _compare_discriminant(variable, simulation, data, hidden, asked, findings)

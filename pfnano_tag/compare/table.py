@@ -88,7 +88,11 @@ def final_table(card: Card, agreements: Agreements, results: Mapping[str, Any]) 
     for region in dict.fromkeys(subject.region for subject in agreements):
         here = {subject: one for subject, one in agreements.items() if subject.region == region}
         epsilons = {name: attack.epsilon for name, attack in card.attacks.items()}
-        quantities = [*_simulation_rows(simulated, epsilons), *_agreement_rows(here)]
+        quantities = [
+            *_simulation_rows(simulated, epsilons),
+            *_agreement_rows(here),
+            *_further_rows(here, results["agreement"]),
+        ]
         rows = [[title, *(cells.get(name, NOTHING) for name in names)] for title, cells in quantities]
         parts.append(f"## Region {region}\n\n{markdown(['', *names], rows)}\n")
         attacked = results.get("nominal_against_attacked", {}).get(region)
@@ -174,6 +178,32 @@ def _agreement_rows(agreements: Agreements) -> list[Row]:
             suffix = "" if variant == NOMINAL else f", {variant}"
             rows.append((f"chi2/ndf {variable}{suffix}", cells))
     return rows
+
+
+def _further_rows(agreements: Agreements, entries: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """Return, for nominal inputs, chi2/ndf with systematic uncertainties where there are any, and the KS distance."""
+    rows: dict[str, dict[str, str]] = {}
+    for title, cell in (("chi2/ndf {} with syst. unc.", _with_systematics), ("KS distance {}", _distance)):
+        for subject in agreements:
+            found = cell(entries.get(subject.key, {})) if subject.variant == NOMINAL else ""
+            if found:
+                rows.setdefault(title.format(subject.variable), {})[subject.model] = found
+    return list(rows.items())
+
+
+def _with_systematics(entry: Mapping[str, Any]) -> str:
+    chi2, bootstrap = entry.get("chi2_with_systematics"), entry.get("bootstrap_with_systematics")
+    if chi2 is None:
+        return ""
+    return f"{chi2 / entry['ndf']:.2f}" + ("" if bootstrap is None else f" ± {bootstrap['error']:.2f}")
+
+
+def _distance(entry: Mapping[str, Any]) -> str:
+    ks = entry.get("distances", {}).get("ks")
+    if ks is None:
+        return ""
+    error = "" if ks["error"] is None else f" ± {ks['error']:.3f}"
+    return f"{ks['value']:.3f}{error}" + ("" if ks["p"] is None else f" (p = {ks['p']:.2g})")
 
 
 def _reduced(one: Agreement | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -73,7 +74,7 @@ def stack_page(
     page.get_layout_engine().set(h_pad=0.02, hspace=0.0)  # type: ignore[union-attr,call-arg]
     page.suptitle(text, fontsize=14, fontstyle="italic", x=0.01, ha="left")
     grid = page.add_gridspec(len(cells), len(columns))
-    first: Axes | None = None
+    entries: dict[str, Any] = {}  # of the legend: what any cell has
     for line, row in enumerate(cells):
         for column, (cell, title) in enumerate(zip(row, columns, strict=True)):
             if cell is None:
@@ -84,10 +85,10 @@ def stack_page(
             _draw(main, ratio, cell)
             if line == 0:
                 main.set_title(title, fontsize=14)
-            first = first or main
-    if first is not None:
-        handles, names = first.get_legend_handles_labels()
-        page.legend(handles, names, loc="outside right upper", fontsize=12)
+            handles, names = main.get_legend_handles_labels()
+            entries = dict(zip(names, handles, strict=True)) | entries
+    if entries:
+        page.legend(list(entries.values()), list(entries), loc="outside right upper", fontsize=12)
     if right:
         page.supxlabel(right, fontsize=10)
     return page

@@ -19,8 +19,8 @@ from pfnano_tag.plotting.style import centres, headroom, label, ratio_figure
 
 Floats = NDArray[np.floating]
 RATIO_RANGE = (0.5, 1.5)
-STATISTICAL = {"edgecolor": "#444444", "hatch": "//////"}
-BOTH = {"edgecolor": "#7a21dd", "hatch": "\\\\\\\\"}
+STATISTICAL = {"facecolor": "none", "edgecolor": "#444444", "hatch": "//////"}
+BOTH = {"facecolor": "#7a21dd33", "edgecolor": "#7a21dd", "hatch": "\\\\\\\\"}
 BLINDED = "#d9d9d9"
 
 
@@ -144,7 +144,7 @@ def _band(
         edges,
         baseline=middle - error,
         fill=True,
-        facecolor="none",
+        facecolor=look["facecolor"],
         edgecolor=look["edgecolor"],
         hatch=look["hatch"],
         linewidth=0,

@@ -78,6 +78,11 @@ def test_systematics_make_the_chi2_smaller_and_are_named(varied, pictures):
     assert results["agreement"]["dy/BvsL/good/fgsm"]["chi2_with_systematics"] is None
     assert results["agreement"]["dy/jet_pt/none/nominal"]["chi2_with_systematics"] > 0
     assert "with syst." in by_name(pictures)["jet_pt.png"].caption
+    table = (varied.folder / "comparison" / "table.md").read_text()
+    (row,) = [line for line in table.splitlines() if line.startswith("| chi2/ndf BvsL with syst. unc.")]
+    assert f"| {entry['chi2_with_systematics'] / entry['ndf']:.2f} ± " in row
+    ks = entry["distances"]["ks"]
+    assert f"| {ks['value']:.3f} ± {ks['error']:.3f} (p = {ks['p']:.2g})" in table
 
 
 # distances
