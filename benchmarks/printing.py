@@ -109,11 +109,13 @@ def table(outcome: Outcome) -> str:
 
 
 def figure(side: Mapping[str, Any]) -> str:
-    """Return what a side reached, with its unit: an AUC, jets per second, or memory."""
+    """Return what a side reached, with its unit: an AUC, jets per second, seconds, or memory."""
     if "auc" in side:
         return f"AUC {side['auc']:.4f}"
     if "jets_per_second" in side:
         return f"{side['jets_per_second']:,} jets/s"
+    if "cpu_seconds" in side:
+        return f"{side['cpu_seconds']:g} s"
     return f"{side['megabytes']:,} MB"
 
 

@@ -38,6 +38,7 @@ def contradictions(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[
         *_systematics_of_one_name(sections),
         *_factors_of_no_dataset(sections),
         *_overlaps(sections),
+        *_components_of_one_name(sections),
     ]
 
 
@@ -185,6 +186,17 @@ def _overlaps(sections: Mapping[str, Any]) -> list[str]:
 def _leaves(one: Dataset, other: Dataset) -> bool:
     """Return whether a dataset leaves all events of another one to it."""
     return bool(other.triggers) and plain(other.triggers) <= plain(one.vetoes)
+
+
+def _components_of_one_name(sections: Mapping[str, Any]) -> list[str]:
+    """Datasets that stand for flavours stand beside `data`."""
+    if "comparison" not in sections or sections["comparison"].stack_by != "dataset":
+        return []
+    return [
+        "comparison.stack_by: `dataset` needs another name for the dataset of simulation called 'data'"
+        for dataset in sections.get("datasets", ())
+        if (dataset.name, dataset.kind) == ("data", "mc")
+    ]
 
 
 def _unknown_classes(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> list[str]:

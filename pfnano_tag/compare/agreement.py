@@ -11,7 +11,8 @@ where u is 1 for counts; for data with weights (prescales, opposite minus same s
 weights over their sum of weights, the variance per expected event in the mean over the bins,
 
 and M = V^-1 when the normalisation is known (ndf = N). When it comes from data, M also projects out the free scale,
-M = V^-1 - V^-1 s s^T V^-1 / (s^T V^-1 s), which is the minimum over the scale (ndf = N - 1).
+M = V^-1 - V^-1 s s^T V^-1 / (s^T V^-1 s), which is the minimum over the scale (ndf = N - 1). With systematic
+uncertainties V is V + sum_k d_k d_k^T, where source k shifts all bins together by d_k (`shifts`).
 
 **Bootstrap.** A replica's residual is r + e with the same fluctuation e as the sample has itself, so that replicas
 fluctuate twice: chi2_r = r^T M r + 2 r^T M e + e^T M e. Their variance exceeds that of chi2 by twice the variance of
@@ -74,7 +75,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Reduced:
-    """A chi2 / ndf, or a mean of several, with its bootstrap replicas.
+    """A chi2 / ndf, a mean of several, or another measure of disagreement, with its bootstrap replicas.
 
     Parameters
     ----------
@@ -124,7 +125,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of chi2 / ndf of two models (first minus second), with its bootstrap error."""
+    """Difference of chi2 / ndf, or another measure, of two models (first minus second), with its bootstrap error."""
 
     value: float
     error: float
@@ -209,7 +210,9 @@ def populated_starts(simulation: Sample, scale: float = 1.0, least: float = LEAS
     return np.array(starts if len(starts) > 1 else [], dtype=np.int64)
 
 
-def agreement(data: Sample, simulation: Sample, starts: NDArray[np.int64], to_data: bool) -> Agreement | None:
+def agreement(
+    data: Sample, simulation: Sample, starts: NDArray[np.int64], to_data: bool, shifts_SF: Floats | None = None
+) -> Agreement | None:
     """Compare data with simulation in merged bins.
 
     Parameters
@@ -221,6 +224,9 @@ def agreement(data: Sample, simulation: Sample, starts: NDArray[np.int64], to_da
     to_data : bool
         Simulation is scaled to the data's yield (shapes are compared, ndf = N - 1); otherwise the luminosity's
         normalisation counts (ndf = N).
+    shifts_SF : ndarray of float64 [sources, F] or None
+        Shift of simulation in each fine bin by each source of systematic uncertainty, after any scaling to data;
+        None: statistics alone.
 
     Returns
     -------
@@ -234,7 +240,11 @@ def agreement(data: Sample, simulation: Sample, starts: NDArray[np.int64], to_da
         s = s.scaled(float(d.values.sum() / s.values.sum()))
     yield_ = float(d.values.sum())
     per_count = float(d.variances.sum()) / yield_ if yield_ > 0 else 1.0
-    metric_NN = _metric(s.values, per_count * s.values + s.variances, to_data)
+    covariance_NN = np.diag(per_count * s.values + s.variances)
+    if shifts_SF is not None:
+        shifts_SN = np.add.reduceat(shifts_SF, starts, axis=1)
+        covariance_NN += shifts_SN.T @ shifts_SN
+    metric_NN = _metric(s.values, covariance_NN, to_data)
     residual = d.values - s.values
     chi2 = _norm(residual, metric_NN)
     ndf = len(starts) - int(to_data)
@@ -246,14 +256,13 @@ def agreement(data: Sample, simulation: Sample, starts: NDArray[np.int64], to_da
     return Agreement(float(chi2), ndf, float(chi2_distribution.sf(chi2, ndf)), starts, reduced)
 
 
-def _metric(values: Floats, variances: Floats, free_scale: bool) -> Floats:
+def _metric(values: Floats, covariance_NN: Floats, free_scale: bool) -> Floats:
     """Return M of the module's text."""
-    inverse = 1.0 / variances
-    metric = np.diag(inverse)
+    metric = np.linalg.inv(covariance_NN)
     if free_scale:
-        direction = inverse * values
+        direction = metric @ values
         metric -= np.outer(direction, direction) / float(direction @ values)
-    return metric
+    return np.asarray(metric)
 
 
 def _norm(residual: Floats, metric_NN: Floats) -> Floats:
@@ -290,7 +299,7 @@ def mean_of(parts: Sequence[Reduced]) -> Reduced:
 
 
 def difference(first: Reduced, second: Reduced) -> Difference | None:
-    """Return the difference of chi2 / ndf of two models and its error; None without replicas of both.
+    """Return the difference of two models (or variants) in one measure and its error; None without replicas of both.
 
     Replica i of both models has the same events' weights, so that the correlation is in the error.
     """

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pfnano_tag.analyze.factors import factor_files
-from pfnano_tag.analyze.result import Array, Category, Content, Cutflow, JobResult, Variable
+from pfnano_tag.analyze.result import NO_REPLICA, Array, Category, Content, Cutflow, JobResult, Variable
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.card.files import expand_files
@@ -194,7 +194,7 @@ class Merger:
         if len(self._open) > OPEN_FILES:
             self._open.pop(result.path).close()
 
-    def merged(self, name: str, factors: Mapping[str, float]) -> Rows:
+    def merged(self, name: str, factors: Mapping[str, float], by_dataset: bool = False) -> Rows:
         """Return one variable, summed over all jobs of all datasets, each dataset scaled.
 
         Parameters
@@ -203,11 +203,14 @@ class Merger:
             Variable.
         factors : mapping
             Scale by name of the dataset; a dataset without one is left out.
+        by_dataset : bool
+            Keep datasets apart, and sum over flavours instead: the name of the dataset stands for the flavour.
         """
         rows: Rows = {}
         for dataset, jobs in self.jobs.items():
             if dataset in factors:
                 sums = self._summed(name, jobs)
+                sums = as_component(sums, dataset) if by_dataset else sums
                 _add(rows, {c: (v * factors[dataset], w * factors[dataset] ** 2) for c, (v, w) in sums.items()})
         return rows
 
@@ -225,6 +228,15 @@ class Merger:
         for categories, content in sums.items():
             _add(rows, dict(zip(categories, zip(content.values, content.variances, strict=True), strict=True)))
         return rows
+
+
+def as_component(rows: Rows, component: str) -> Rows:
+    """Return rows summed over flavours, with another name for the flavour; replicas, summed already, stay."""
+    found: Rows = {}
+    for category, content in rows.items():
+        named = category if category.replica != NO_REPLICA else category._replace(flavour=component)
+        _add(found, {named: content})
+    return found
 
 
 def _identity(result: JobResult) -> tuple[str, str]:

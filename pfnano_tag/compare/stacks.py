@@ -15,10 +15,11 @@ import numpy as np
 
 from pfnano_tag.analyze.result import NO_MODEL, NOMINAL, Array, Category, Variable
 from pfnano_tag.compare.agreement import Agreement
+from pfnano_tag.compare.blinding import SCORES, Mask, hidden_ranges
+from pfnano_tag.compare.distances import Distance
 from pfnano_tag.compare.merging import Rows, total
-
-SCORES = ("discriminant", "stored")
-"""Kinds of variables whose underflow means that the score is not defined."""
+from pfnano_tag.compare.parts import Part
+from pfnano_tag.compare.shifts import band_of
 
 LINEAR = ("jet_eta", "num_jets", "dilepton_mass")
 """Variables that are drawn on a linear axis; all others span decades."""
@@ -37,9 +38,15 @@ class Picture:
     edges : ndarray [bins + 1]
         Bin edges.
     simulation : dict
-        Flavour -> (sums of weights, of squared weights), each [bins], normalised.
+        Flavour or dataset -> (sums of weights, of squared weights), each [bins], normalised.
     data : (ndarray [bins], ndarray [bins])
         Sums of weights, and of squared weights: counts where they are equal.
+    systematic : ndarray [bins] or None
+        Systematic uncertainty of simulation; None: no variations.
+    hidden : ndarray of bool [bins]
+        Where data are blinded.
+    colours : dict
+        Colours of the components, where they are no flavours.
     xlabel, ylabel, text, right, caption : str
         Words: axes, above the panel, below the picture.
     log : bool
@@ -52,6 +59,9 @@ class Picture:
     edges: Array
     simulation: dict[str, tuple[Array, Array]]
     data: tuple[Array, Array]
+    systematic: Array | None
+    hidden: Mask
+    colours: dict[str, str]
     xlabel: str
     ylabel: str
     text: str
@@ -75,12 +85,15 @@ class Words:
         Simulation is scaled to the data's yield.
     short : tuple of str
         What is missing.
+    colours : dict
+        Colours of the components of the stacks, where they are no flavours.
     """
 
     sample: str
     luminosity: float
     to_data: bool
     short: tuple[str, ...] = field(default=())
+    colours: dict[str, str] = field(default_factory=dict)
 
     @property
     def right(self) -> str:
@@ -106,8 +119,8 @@ def visible(kind: str, content: Array) -> Array:
     return shown
 
 
-def by_flavour(kind: str, rows: Rows) -> dict[str, tuple[Array, Array]]:
-    """Return the visible content of each flavour that has any."""
+def by_component(kind: str, rows: Rows) -> dict[str, tuple[Array, Array]]:
+    """Return the visible content of each flavour (or dataset) that has any."""
     shown = {c.flavour: (visible(kind, values), visible(kind, variances)) for c, (values, variances) in rows.items()}
     return {flavour: content for flavour, content in shown.items() if content[0].any()}
 
@@ -117,20 +130,8 @@ def scaled(content: Mapping[str, tuple[Array, Array]], scale: float) -> dict[str
     return {name: (values * scale, variances * scale**2) for name, (values, variances) in content.items()}
 
 
-def data_scale(kind: str, simulation: Rows, data: Rows) -> float:
-    """Return the yield of data over that of simulation in what is shown; 1 where one of them is empty."""
-    expected = visible(kind, total(simulation)[0]).sum()
-    observed = visible(kind, total(data)[0]).sum()
-    return float(observed / expected) if expected > 0 and observed > 0 else 1.0
-
-
 def picture(
-    variable: Variable,
-    simulation: Rows,
-    data: Rows,
-    words: Words,
-    agreement: Agreement | None,
-    folder: Path,
+    variable: Variable, part: Part, words: Words, how: tuple[Mask, dict[str, float]], numbers: str, folder: Path
 ) -> Picture:
     """Return the picture of one variable in one region, for one model and variant.
 
@@ -138,23 +139,30 @@ def picture(
     ----------
     variable : Variable
         What is shown.
-    simulation, data : Rows
+    part : Part
         Of one region, model and variant; simulation normalised to luminosity.
     words : Words
         Common to all pictures.
-    agreement : Agreement or None
-        Goes into the caption.
+    how : (ndarray of bool [bins + 2], dict)
+        Bins in which data are blinded; scale of simulation to data, nominal and for each variation (empty: none).
+    numbers : str
+        Agreement, for the caption.
     folder : Path
         `comparison/` of the study; pictures lie in a folder per region.
     """
-    category = next(iter(simulation))
-    scale = data_scale(variable.kind, simulation, data) if words.to_data else 1.0
+    hidden, scales = how
+    simulation, data = part.simulation, part.data
+    category, scale = next(iter(simulation)), scales.get(NOMINAL, 1.0)
     observed, variances = (visible(variable.kind, content) for content in total(data))
+    shifts = part.shifts(scales)
     return Picture(
         path=folder / category.region / f"{_file_name(variable, category)}.png",
         edges=variable.edges,
-        simulation=scaled(by_flavour(variable.kind, simulation), scale),
+        simulation=scaled(by_component(variable.kind, simulation), scale),
         data=(observed, variances),
+        systematic=None if shifts is None else band_of(np.array([visible(variable.kind, one) for one in shifts])),
+        hidden=hidden[1:-1],  # a hidden flow bin hides the edge bin too
+        colours=words.colours,
         xlabel=_xlabel(variable, category),
         ylabel=_ylabel(variable),
         text=words.sample,
@@ -163,12 +171,19 @@ def picture(
             [
                 words.normalisation(scale),
                 flow_words(variable.kind, simulation, data),
-                agreement_words(agreement),
+                blinded_words(variable, hidden),
+                *numbers.split("; "),
             ]
         ),
         warning="\n".join(textwrap.wrap(words.warning, CAPTION_WIDTH)),
         log=variable.name not in LINEAR and bool((observed >= 0).all()),  # OS - SS may be negative
     )
+
+
+def blinded_words(variable: Variable, hidden: Mask) -> str:
+    """Return where data are blinded; empty where they are not."""
+    ranges = ", ".join(f"{low:g} to {high:g}" for low, high in hidden_ranges(variable, hidden))
+    return f"data blinded: {ranges}" if ranges else ""
 
 
 def _file_name(variable: Variable, category: Category) -> str:
@@ -210,13 +225,25 @@ def _undefined_words(simulation: Rows, data: Rows) -> str:
     return f"without a score, not shown: {observed:.0f} jets in data, {expected:.3g} expected"
 
 
-def agreement_words(agreement: Agreement | None) -> str:
-    """Return the agreement as words for a caption."""
-    if agreement is None:
-        return ""
-    reduced, bins = agreement.reduced, len(agreement.starts)
-    error = "" if reduced.error is None else rf" $\pm$ {reduced.error:.2f}"
-    return rf"$\chi^2$/ndf = {reduced.value:.2f}{error} ({bins} bins), p = {agreement.p:.2g}"
+def agreement_words(
+    agreement: Agreement | None, with_systematics: Agreement | None, distances: Mapping[str, Distance]
+) -> str:
+    """Return the agreement as words for a caption: chi2, the same with systematic uncertainties, KS distance."""
+    parts = []
+    if agreement is not None:
+        parts.append(f"{reduced_words(agreement)} ({len(agreement.starts)} bins), p = {agreement.p:.2g}")
+    if with_systematics is not None:
+        parts.append(f"with syst. {reduced_words(with_systematics)}, p = {with_systematics.p:.2g}")
+    if "ks" in distances:
+        ks = distances["ks"]
+        parts.append(f"KS {ks.reduced.value:.3f}" + ("" if ks.p is None else f", p = {ks.p:.2g} (toys)"))
+    return "; ".join(parts)
+
+
+def reduced_words(agreement: Agreement) -> str:
+    """Return chi2 / ndf, with its error where it has one."""
+    error = "" if agreement.reduced.error is None else rf" $\pm$ {agreement.reduced.error:.2f}"
+    return rf"$\chi^2$/ndf = {agreement.reduced.value:.2f}{error}"
 
 
 def _caption(parts: Iterable[str]) -> str:
@@ -244,6 +271,9 @@ def draw(shown: Picture) -> Path:
         shown.right,
         shown.ylabel,
         shown.log,
+        systematic=shown.systematic,
+        hidden=shown.hidden,
+        colours=shown.colours,
     )
     below = f"{shown.caption}\n{shown.warning}" if shown.warning else shown.caption
     drawn.supxlabel(below, fontsize=10, color="firebrick" if shown.warning else "black")
@@ -272,7 +302,16 @@ def draw_page(rows: list[list[Picture | None]], columns: list[str], notes: Mappi
         [
             None
             if shown is None
-            else Cell(shown.edges, shown.simulation, shown.data, shown.xlabel, notes.get(shown.path, ""))
+            else Cell(
+                shown.edges,
+                shown.simulation,
+                shown.data,
+                shown.xlabel,
+                notes.get(shown.path, ""),
+                shown.systematic,
+                shown.hidden,
+                shown.colours,
+            )
             for shown in row
         ]
         for row in rows

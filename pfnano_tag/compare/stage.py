@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from pfnano_tag.card.command import progress
 from pfnano_tag.card.folder import bind, sample_text
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.compare.agreement import LEAST_EXPECTED, Agreement
-from pfnano_tag.compare.comparing import Findings, compare_all
+from pfnano_tag.compare.attacked import nominal_against_attacked
+from pfnano_tag.compare.comparing import Asked, Findings, compare_all
+from pfnano_tag.compare.distances import Distance
 from pfnano_tag.compare.merging import Merger, find_jobs, refuse_stale
 from pfnano_tag.compare.normalization import (
     Normalisation,
@@ -26,10 +28,12 @@ from pfnano_tag.compare.normalization import (
     processed_sections,
     summary,
 )
-from pfnano_tag.compare.stacks import Words, draw, draw_page
-from pfnano_tag.compare.table import final_table
+from pfnano_tag.compare.stacks import Words, draw, draw_page, reduced_words
+from pfnano_tag.compare.table import final_table, read_simulated
+from pfnano_tag.compare.templates import Templates
 from pfnano_tag.compare.verdicts import Subject, differences
 from pfnano_tag.errors import Incomplete
+from pfnano_tag.plotting.colours import model_colours
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +41,13 @@ FEW_PICTURES = 8
 """Up to this many pictures are drawn by this process alone."""
 
 
-def run(card: Card, workers: int | None = None, report: Callable[[str], object] = log.info) -> dict[str, Any]:
+def run(
+    card: Card,
+    workers: int | None = None,
+    report: Callable[[str], object] = log.info,
+    templates: Sequence[str] = (),
+    signal: str | None = None,
+) -> dict[str, Any]:
     """Compare data with simulation.
 
     Parameters
@@ -48,6 +58,10 @@ def run(card: Card, workers: int | None = None, report: Callable[[str], object] 
         Processes that draw; None: one per core.
     report : callable
         Gets the final table.
+    templates : sequence of str
+        Variables whose templates for fits are written.
+    signal : str or None
+        Process whose rate such a fit measures; None: the first one of the card.
 
     Returns
     -------
@@ -56,6 +70,8 @@ def run(card: Card, workers: int | None = None, report: Callable[[str], object] 
 
     Raises
     ------
+    CardError
+        When a variable of the templates or of a blinding window is unknown, or blinded.
     StudyError
         When there are no job outputs, or they were made with different settings.
     DataError
@@ -66,16 +82,15 @@ def run(card: Card, workers: int | None = None, report: Callable[[str], object] 
     found = find_jobs(card)
     bind(card)
     folder = card.folder / "comparison"
+    writer = Templates.of(card, folder / "templates", templates, signal)
     with Merger(found) as merger:
         refuse_stale(card, (job for jobs in merger.jobs.values() for job in jobs))
+        writer.check(merger.variables)
         normalisation = normalise(merger)
-        for note in normalisation.short:
-            log.warning("incomplete: %s", note)
-        for note in empty_regions(merger):
-            log.warning("%s", note)
+        _warn(merger, normalisation)
         words = _words(card, normalisation)
-        findings = compare_all(merger, normalisation, words, card.comparison.bins, folder)
-        results = _results(card, merger, normalisation, findings)
+        findings = compare_all(merger, normalisation, words, _asked(card), folder, writer)
+        results = _results(card, merger, normalisation, findings) | {"templates": writer.finish()}
         _write_sections(merger, folder)
     table = final_table(card, findings.discriminants, results)
     _draw(findings, folder, workers or len(os.sched_getaffinity(0)))
@@ -95,19 +110,45 @@ def as_written(results: dict[str, Any]) -> dict[str, Any]:
     return {**about, **results["agreement"]}
 
 
-def plan(card: Card) -> str:
+def plan(card: Card, templates: Sequence[str] = (), signal: str | None = None) -> str:
     """Return what `run` would do, as text."""
+    writer = Templates.of(card, card.folder / "comparison" / "templates", templates, signal)
     lines = []
     for group in find_jobs(card):
         missing = f", {len(group.missing)} files not analyzed" if group.missing else ""
         lines.append(f"dataset {group.dataset.name} ({group.dataset.kind}): {len(group.paths)} job outputs{missing}")
-    normalisation = card.comparison.normalisation
-    return "\n".join([*lines, f"simulation scaled to {normalisation}", f"writes: {card.folder / 'comparison'}"])
+    asked = card.comparison
+    lines.append(f"simulation scaled to {asked.normalisation}, stacked by {asked.stack_by}")
+    lines += [f"data blinded: {name} in {low:g} to {high:g}" for name, (low, high) in asked.blind.items()]
+    if writer.variables:
+        lines.append(f"templates of {', '.join(writer.variables)}, signal {writer.signal}")
+    return "\n".join([*lines, f"writes: {card.folder / 'comparison'}"])
+
+
+def _warn(merger: Merger, normalisation: Normalisation) -> None:
+    for note in normalisation.short:
+        log.warning("incomplete: %s", note)
+    for note in empty_regions(merger):
+        log.warning("%s", note)
 
 
 def _words(card: Card, normalisation: Normalisation) -> Words:
     to_data = card.comparison.normalisation == "data"
-    return Words(sample_text(card, "analyze"), normalisation.luminosity, to_data, normalisation.short)
+    simulated = [dataset.name for dataset in card.datasets_for("analyze") if dataset.kind == "mc"]
+    colours = model_colours(simulated) if card.comparison.stack_by == "dataset" else {}
+    return Words(sample_text(card, "analyze"), normalisation.luminosity, to_data, normalisation.short, colours)
+
+
+def _asked(card: Card) -> Asked:
+    asked = card.comparison
+    return Asked(
+        bins=asked.bins,
+        to_data=asked.normalisation == "data",
+        toys=asked.toys,
+        seed=card.study.seed,
+        by_dataset=asked.stack_by == "dataset",
+        blind=asked.blind,
+    )
 
 
 def _results(card: Card, merger: Merger, normalisation: Normalisation, findings: Findings) -> dict[str, Any]:
@@ -127,11 +168,34 @@ def _results(card: Card, merger: Merger, normalisation: Normalisation, findings:
         "normalisation": card.comparison.normalisation,
         "bins": card.comparison.bins,
         "least_expected": LEAST_EXPECTED,
+        "toys": card.comparison.toys,
+        "stack_by": card.comparison.stack_by,
+        "systematics": findings.sources,
+        "blinded": _blinded(card, findings),
         "datasets": summary(merger, normalisation),
         "cutflows": cutflows(merger, normalisation),
         "agreement": entries,
-        "differences": differences(findings.discriminants),
+        "differences": differences(findings.discriminants, findings.distances),
+        "nominal_against_attacked": _against(card, jobs[0].info["models"], findings),
     }
+
+
+def _against(card: Card, models: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
+    simulated = read_simulated(card.folder).of(models)
+    strengths = {name: attack.epsilon for name, attack in card.attacks.items()}
+    return nominal_against_attacked(
+        findings.discriminants, findings.distances, simulated.evaluation, simulated.attacks, strengths
+    )
+
+
+def _blinded(card: Card, findings: Findings) -> dict[str, Any]:
+    """Return the windows of the card, and the whole bins that they hide, by variable."""
+    windows = card.comparison.blind
+    found = {}
+    for name, ranges in findings.blinded.items():
+        window = windows.get(name.removeprefix("agreement_"), windows.get(name, ()))
+        found[name] = {"window": list(window), "hidden": [list(one) for one in ranges]}
+    return found
 
 
 def _entry(findings: Findings, subject: Subject, one: Agreement | None) -> dict[str, Any]:
@@ -140,17 +204,42 @@ def _entry(findings: Findings, subject: Subject, one: Agreement | None) -> dict[
     entry: dict[str, Any] = {"data": data, "simulation": simulation}
     if subject in findings.undefined:
         entry["undefined"] = dict(zip(("data", "simulation"), findings.undefined[subject], strict=True))
+    entry["distances"] = {
+        name: _distance(name, distance, findings.units[subject])
+        for name, distance in findings.distances.get(subject, {}).items()
+    }
     if one is None:
         reason = f"fewer than two bins of {LEAST_EXPECTED:g} expected counts and effective simulated entries"
         return {"chi2": None, "ndf": None, "p": None, "bins": 0, "bootstrap": None, **entry, "reason": reason}
-    bootstrap = None
-    if one.reduced.error is not None:
-        bootstrap = {"of": "chi2/ndf", "mean": one.reduced.mean, "error": one.reduced.error}
-    entry = {"chi2": one.chi2, "ndf": one.ndf, "p": one.p, "bins": len(one.starts), "bootstrap": bootstrap, **entry}
+    entry = {
+        "chi2": one.chi2,
+        "ndf": one.ndf,
+        "p": one.p,
+        "bins": len(one.starts),
+        "bootstrap": _bootstrap(one),
+        **entry,
+    }
+    varied = findings.with_systematics.get(subject)
+    entry["chi2_with_systematics"] = varied and varied.chi2
+    entry["p_with_systematics"] = varied and varied.p
+    entry["bootstrap_with_systematics"] = varied and _bootstrap(varied)
     shape = findings.shapes.get(subject)
     if shape is not None:
         entry["shape"] = {"chi2": shape.chi2, "ndf": shape.ndf, "p": shape.p, "error": shape.reduced.error}
     return entry
+
+
+def _bootstrap(one: Agreement) -> dict[str, Any] | None:
+    if one.reduced.error is None:
+        return None
+    return {"of": "chi2/ndf", "mean": one.reduced.mean, "error": one.reduced.error}
+
+
+def _distance(name: str, distance: Distance, unit: str) -> dict[str, Any]:
+    """Return one distance as JSON content; that of the earth mover has the variable's unit."""
+    units = {"earth_mover": unit or "of the axis", "jensen_shannon": "bit"}
+    content = {"value": distance.reduced.value, "error": distance.reduced.error, "p": distance.p}
+    return content | ({"unit": units[name]} if name in units else {})
 
 
 def _write_sections(merger: Merger, folder: Path) -> None:
@@ -200,5 +289,4 @@ def _draw_pages(findings: Findings, folder: Path) -> list[Path]:
 def _note(one: Agreement | None) -> str:
     if one is None:
         return "too few jets for an agreement"
-    error = "" if one.reduced.error is None else rf" $\pm$ {one.reduced.error:.2f}"
-    return rf"$\chi^2$/ndf = {one.reduced.value:.2f}{error}"
+    return reduced_words(one)

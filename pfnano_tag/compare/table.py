@@ -14,9 +14,8 @@ from pfnano_tag.analyze.result import NOMINAL
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.folder import read_results
 from pfnano_tag.compare.agreement import Agreement
+from pfnano_tag.compare.attacked import HEADER, NOTHING, rows_of_region
 from pfnano_tag.compare.verdicts import Agreements, agreement_sentences, simulation_sentence
-
-NOTHING = "–"
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,17 @@ def final_table(card: Card, agreements: Agreements, results: Mapping[str, Any]) 
     for region in dict.fromkeys(subject.region for subject in agreements):
         here = {subject: one for subject, one in agreements.items() if subject.region == region}
         epsilons = {name: attack.epsilon for name, attack in card.attacks.items()}
-        quantities = [*_simulation_rows(simulated, epsilons), *_agreement_rows(here)]
+        quantities = [
+            *_simulation_rows(simulated, epsilons),
+            *_agreement_rows(here),
+            *_further_rows(here, results["agreement"]),
+        ]
         rows = [[title, *(cells.get(name, NOTHING) for name in names)] for title, cells in quantities]
         parts.append(f"## Region {region}\n\n{markdown(['', *names], rows)}\n")
+        attacked = results.get("nominal_against_attacked", {}).get(region)
+        if attacked:
+            table = markdown(HEADER, rows_of_region(attacked))
+            parts.append(f"### Nominal against attacked inputs, region {region}\n\n{table}\n")
     if not names:
         parts.append("No network was analyzed: there are no discriminants to compare.\n")
     elif simulated.evaluation is not None:
@@ -173,6 +180,32 @@ def _agreement_rows(agreements: Agreements) -> list[Row]:
     return rows
 
 
+def _further_rows(agreements: Agreements, entries: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """Return, for nominal inputs, chi2/ndf with systematic uncertainties where there are any, and the KS distance."""
+    rows: dict[str, dict[str, str]] = {}
+    for title, cell in (("chi2/ndf {} with syst. unc.", _with_systematics), ("KS distance {}", _distance)):
+        for subject in agreements:
+            found = cell(entries.get(subject.key, {})) if subject.variant == NOMINAL else ""
+            if found:
+                rows.setdefault(title.format(subject.variable), {})[subject.model] = found
+    return list(rows.items())
+
+
+def _with_systematics(entry: Mapping[str, Any]) -> str:
+    chi2, bootstrap = entry.get("chi2_with_systematics"), entry.get("bootstrap_with_systematics")
+    if chi2 is None:
+        return ""
+    return f"{chi2 / entry['ndf']:.2f}" + ("" if bootstrap is None else f" ± {bootstrap['error']:.2f}")
+
+
+def _distance(entry: Mapping[str, Any]) -> str:
+    ks = entry.get("distances", {}).get("ks")
+    if ks is None:
+        return ""
+    error = "" if ks["error"] is None else f" ± {ks['error']:.3f}"
+    return f"{ks['value']:.3f}{error}" + ("" if ks["p"] is None else f" (p = {ks['p']:.2g})")
+
+
 def _reduced(one: Agreement | None) -> str:
     if one is None:
         return NOTHING
@@ -190,6 +223,15 @@ def _notes(simulated: Simulated, results: Mapping[str, Any]) -> list[str]:
         "bootstrap over events, the same replicas for all models",
         f"luminosity {results['luminosity']:.4g} /fb",
     ]
+    if results.get("nominal_against_attacked"):
+        notes.append(
+            "attacked inputs: AUC in simulation at the card's strength, with the truth as label; chi2/ndf with the "
+            "network's most probable class as label; errors and differences by the same replicas"
+        )
+    for name, about in results.get("blinded", {}).items():
+        if not name.startswith("agreement_"):
+            low, high = about["window"]
+            notes.append(f"data blinded: {name} in {low:g} to {high:g} (whole bins)")
     notes += [f"left out: {one}" for one in simulated.stale]
     if simulated.evaluation is None:
         notes.append("no AUCs: evaluation/results.json is not there (run `evaluate`)")

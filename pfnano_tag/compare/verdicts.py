@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pfnano_tag.analyze.result import NOMINAL
 from pfnano_tag.compare.agreement import SIGNIFICANT, Agreement, Difference, Reduced, difference, mean_of
+from pfnano_tag.compare.distances import Distance
 
 
 class Subject(NamedTuple):
@@ -58,23 +59,41 @@ def overall(agreements: Agreements) -> dict[tuple[str, str], dict[str, Reduced]]
     return means
 
 
-def differences(agreements: Agreements) -> dict[str, dict[str, Any]]:
+def differences(
+    agreements: Agreements, distances: Mapping[Subject, Mapping[str, Distance]] | None = None
+) -> dict[str, dict[str, Any]]:
     """Return the differences of all pairs of models in chi2 / ndf, first minus second.
+
+    Parameters
+    ----------
+    agreements : mapping
+        Of discriminants.
+    distances : mapping or None
+        Of the same subjects.
 
     Returns
     -------
     dict
         "region/variable/variant" (variable `mean`: over the discriminants) -> "first - second" ->
-        {difference, error, significance, better}; `better` is a model's name or null (not significant).
+        {difference, error, significance, better}; `better` is a model's name or null (not significant). Under
+        `distances` the same for each distance.
     """
     groups: dict[str, dict[str, Reduced]] = {}
+    far: dict[str, dict[str, dict[str, Reduced]]] = {}
     for subject, one in agreements.items():
         if one is not None:
             key = f"{subject.region}/{subject.variable}/{subject.variant}"
             groups.setdefault(key, {})[subject.model] = one.reduced
+            for name, distance in (distances or {}).get(subject, {}).items():
+                far.setdefault(key, {}).setdefault(name, {})[subject.model] = distance.reduced
     for (region, variant), means in overall(agreements).items():
         groups[f"{region}/mean/{variant}"] = means
-    return {key: pairs for key, models in groups.items() if (pairs := _pairs(models))}
+    found = {key: pairs for key, models in groups.items() if (pairs := _pairs(models))}
+    for key, by_name in far.items():
+        for name, models in by_name.items():
+            for pair, between in _pairs(models).items():
+                found.get(key, {}).get(pair, {}).setdefault("distances", {})[name] = between
+    return found
 
 
 def _pairs(models: Mapping[str, Reduced]) -> dict[str, Any]:
@@ -83,13 +102,13 @@ def _pairs(models: Mapping[str, Reduced]) -> dict[str, Any]:
         between = difference(models[first], models[second])
         if between is not None:
             better = {"first": first, "second": second, None: None}[between.better]
-            found[f"{first} - {second}"] = {
-                "difference": between.value,
-                "error": between.error,
-                "significance": between.significance,
-                "better": better,
-            }
+            found[f"{first} - {second}"] = as_json(between) | {"better": better}
     return found
+
+
+def as_json(between: Difference) -> dict[str, float]:
+    """Return a difference as JSON content."""
+    return {"difference": between.value, "error": between.error, "significance": between.significance}
 
 
 def agreement_sentences(agreements: Agreements) -> list[str]:

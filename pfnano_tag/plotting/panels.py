@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -35,6 +36,8 @@ class Cell:
         With unit.
     note : str
         Written into the cell, say the agreement.
+    systematic, hidden, colours
+        As in `stacks.stack`.
     """
 
     edges: Floats
@@ -42,6 +45,9 @@ class Cell:
     data: tuple[Floats, Floats]
     xlabel: str
     note: str = ""
+    systematic: Floats | None = None
+    hidden: NDArray[np.bool_] | None = None
+    colours: Mapping[str, str] | None = None
 
 
 def stack_page(
@@ -68,7 +74,7 @@ def stack_page(
     page.get_layout_engine().set(h_pad=0.02, hspace=0.0)  # type: ignore[union-attr,call-arg]
     page.suptitle(text, fontsize=14, fontstyle="italic", x=0.01, ha="left")
     grid = page.add_gridspec(len(cells), len(columns))
-    first: Axes | None = None
+    entries: dict[str, Any] = {}  # of the legend: what any cell has
     for line, row in enumerate(cells):
         for column, (cell, title) in enumerate(zip(row, columns, strict=True)):
             if cell is None:
@@ -79,17 +85,18 @@ def stack_page(
             _draw(main, ratio, cell)
             if line == 0:
                 main.set_title(title, fontsize=14)
-            first = first or main
-    if first is not None:
-        handles, names = first.get_legend_handles_labels()
-        page.legend(handles, names, loc="outside right upper", fontsize=12)
+            handles, names = main.get_legend_handles_labels()
+            entries = dict(zip(names, handles, strict=True)) | entries
+    if entries:
+        page.legend(list(entries.values()), list(entries), loc="outside right upper", fontsize=12)
     if right:
         page.supxlabel(right, fontsize=10)
     return page
 
 
 def _draw(main: Axes, ratio: Axes, cell: Cell) -> None:
-    draw_stack(main, ratio, cell.edges, cell.simulation, cell.data, log=bool((cell.data[0] >= 0).all()))
+    log = bool((cell.data[0] >= 0).all())
+    draw_stack(main, ratio, cell.edges, cell.simulation, cell.data, log, cell.systematic, cell.hidden, cell.colours)
     main.tick_params(labelbottom=False, labelsize=11)
     ratio.tick_params(labelsize=11)
     main.set_ylabel("Jets / bin", fontsize=12)

@@ -1,4 +1,8 @@
-"""Data and simulation: a stack by flavour, data points, the simulation's statistical band, and their ratio."""
+"""Data and simulation: a stack by flavour or dataset, data points, the simulation's bands, and their ratio.
+
+The statistical band of simulation is hatched in grey; where there is a systematic uncertainty, a second band in
+violet is the statistical and systematic one in quadrature. Blinded bins have no points, and are shaded.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,9 @@ from pfnano_tag.plotting.style import centres, headroom, label, ratio_figure
 
 Floats = NDArray[np.floating]
 RATIO_RANGE = (0.5, 1.5)
+STATISTICAL = {"facecolor": "none", "edgecolor": "#444444", "hatch": "//////"}
+BOTH = {"facecolor": "#7a21dd33", "edgecolor": "#7a21dd", "hatch": "\\\\\\\\"}
+BLINDED = "#d9d9d9"
 
 
 def stack(
@@ -26,6 +33,9 @@ def stack(
     right: str = "",
     ylabel: str = "Jets / bin",
     log: bool = False,
+    systematic: Floats | None = None,
+    hidden: NDArray[np.bool_] | None = None,
+    colours: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw a stack of simulated components, sorted by yield, with data and the ratio data / simulation.
 
@@ -34,7 +44,7 @@ def stack(
     edges : array (bins + 1,)
         Bin edges.
     simulation : mapping
-        Flavour -> (sums of weights, sums of squared weights), each (bins,), already normalised.
+        Flavour or dataset -> (sums of weights, sums of squared weights), each (bins,), already normalised.
     data : pair of arrays (bins,)
         Sums of weights and of squared weights; counts, where the two are equal, are drawn with Garwood intervals
         (68 %), others (prescales, opposite minus same sign) with the root of the second.
@@ -44,12 +54,18 @@ def stack(
         Above the axes.
     log : bool
         Logarithmic y axis.
+    systematic : array (bins,) or None
+        Half-width of the systematic uncertainty of simulation.
+    hidden : array of bool (bins,) or None
+        Where data are blinded.
+    colours : mapping or None
+        Colours of components that are no flavours; those without one have their flavour's.
     """
     drawn, main, ratio = ratio_figure()
-    draw_stack(main, ratio, edges, simulation, data, log)
+    draw_stack(main, ratio, edges, simulation, data, log, systematic, hidden, colours)
     main.set_ylabel(ylabel)
     ratio.set_xlabel(xlabel)
-    main.legend(ncols=2 if len(simulation) < 5 else 3, loc="upper right", fontsize=11)
+    main.legend(ncols=2 if len(simulation) < 4 else 3, loc="upper right", fontsize=11)
     headroom(main, 0.3)
     label(main, text, right)
     drawn.align_ylabels()
@@ -63,6 +79,9 @@ def draw_stack(
     simulation: Mapping[str, tuple[Floats, Floats]],
     data: tuple[Floats, Floats],
     log: bool = False,
+    systematic: Floats | None = None,
+    hidden: NDArray[np.bool_] | None = None,
+    colours: Mapping[str, str] | None = None,
 ) -> None:
     """Draw a stack with data into given panels, without texts and legend; parameters as in `stack`.
 
@@ -75,16 +94,33 @@ def draw_stack(
     """
     total = sum((values for values, _ in simulation.values()), np.zeros(len(edges) - 1))
     variance = sum((variances for _, variances in simulation.values()), np.zeros(len(edges) - 1))
-    _components(main, edges, simulation)
-    _band(main, edges, total, np.sqrt(variance), "stat. unc. (sim.)")
-    _points(main, edges, data)
-    _ratio(ratio, edges, data, total, np.sqrt(variance))
+    shown = np.ones(len(total), dtype=np.bool_) if hidden is None else ~hidden
+    errors = [(STATISTICAL, np.sqrt(variance), "stat. unc. (sim.)")]
+    if systematic is not None:
+        errors.insert(0, (BOTH, np.sqrt(variance + systematic**2), "stat. + syst. unc."))
+    _components(main, edges, simulation, colours or {})
+    for look, error, name in errors:
+        _band(main, edges, total, error, name, look)
+    _shade(main, ratio, edges, ~shown)
+    _points(main, edges, data, shown)
+    _ratio(ratio, edges, data, total, [(look, error) for look, error, _ in errors], shown)
     _limits(main, [values for values, _ in simulation.values()], total, data[0], log)
     main.set_xlim(edges[0], edges[-1])
 
 
-def _components(axes: Axes, edges: Floats, simulation: Mapping[str, tuple[Floats, Floats]]) -> None:
-    """Fill the flavours one on the other, the smallest yield at the bottom."""
+def _shade(main: Axes, ratio: Axes, edges: Floats, hidden: NDArray[np.bool_]) -> None:
+    """Shade the blinded bins."""
+    name = "data blinded"
+    for low, high in zip(edges[:-1][hidden], edges[1:][hidden], strict=True):
+        main.axvspan(low, high, color=BLINDED, alpha=0.6, linewidth=0, zorder=0, label=name)
+        ratio.axvspan(low, high, color=BLINDED, alpha=0.6, linewidth=0, zorder=0)
+        name = "_"  # once in the legend
+
+
+def _components(
+    axes: Axes, edges: Floats, simulation: Mapping[str, tuple[Floats, Floats]], colours: Mapping[str, str]
+) -> None:
+    """Fill the components one on the other, the smallest yield at the bottom."""
     base = np.zeros(len(edges) - 1)
     for key in sorted(simulation, key=lambda name: float(simulation[name][0].sum())):
         top = base + simulation[key][0]
@@ -93,22 +129,24 @@ def _components(axes: Axes, edges: Floats, simulation: Mapping[str, tuple[Floats
             edges,
             baseline=base,
             fill=True,
-            color=flavour_colour(key),
+            color=colours.get(key) or flavour_colour(key),
             label=flavour_name(key),
         )
         base = top
 
 
-def _band(axes: Axes, edges: Floats, middle: Floats, error: Floats, name: str | None) -> None:
+def _band(
+    axes: Axes, edges: Floats, middle: Floats, error: Floats, name: str | None, look: Mapping[str, str]
+) -> None:
     """Draw a hatched band of middle +- error."""
     axes.stairs(
         middle + error,
         edges,
         baseline=middle - error,
         fill=True,
-        facecolor="none",
-        edgecolor="#444444",
-        hatch="//////",
+        facecolor=look["facecolor"],
+        edgecolor=look["edgecolor"],
+        hatch=look["hatch"],
         linewidth=0,
         label=name,
     )
@@ -123,10 +161,10 @@ def _errors(data: tuple[Floats, Floats]) -> Floats:
     return np.stack([values - low, high - values])
 
 
-def _points(axes: Axes, edges: Floats, data: tuple[Floats, Floats]) -> None:
+def _points(axes: Axes, edges: Floats, data: tuple[Floats, Floats], shown: NDArray[np.bool_]) -> None:
     values, variances = data
     errors = _errors(data)
-    filled = variances > 0  # empty bins would only draw clutter; the ratio shows what is missing there
+    filled = shown & (variances > 0)  # empty bins would only draw clutter; the ratio shows what is missing there
     axes.errorbar(
         centres(edges)[filled],
         values[filled],
@@ -138,11 +176,20 @@ def _points(axes: Axes, edges: Floats, data: tuple[Floats, Floats]) -> None:
     )
 
 
-def _ratio(axes: Axes, edges: Floats, data: tuple[Floats, Floats], total: Floats, error: Floats) -> None:
+def _ratio(
+    axes: Axes,
+    edges: Floats,
+    data: tuple[Floats, Floats],
+    total: Floats,
+    errors_of_simulation: Sequence[tuple[Mapping[str, str], Floats]],
+    shown: NDArray[np.bool_],
+) -> None:
     """Draw data / simulation; a point outside the panel becomes an arrow at its edge."""
     known = total > 0
-    relative = np.divide(error, total, out=np.zeros_like(total), where=known)
-    _band(axes, edges, np.where(known, 1.0, np.nan), relative, None)
+    for look, error in errors_of_simulation:
+        relative = np.divide(error, total, out=np.zeros_like(total), where=known)
+        _band(axes, edges, np.where(known, 1.0, np.nan), relative, None, look)
+    known &= shown
     middle, scale = centres(edges)[known], total[known]
     ratio = data[0][known] / scale
     errors = _errors(data)[:, known] / scale

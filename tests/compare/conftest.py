@@ -1,6 +1,6 @@
 """Job outputs of a small study, with known content."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +43,14 @@ class Study:
         path.parent.mkdir(exist_ok=True)
         path.touch()
 
-    def job(self, dataset, name, entries=4000, weight=1.0, sums=None, **info):
+    def job(self, dataset, name, entries=4000, weight=1.0, sums=None, varied=None, variants=(), **info):
         """Write the output of one file; fills are remembered in `written`."""
         kind = "data" if dataset == "muons" else "mc"
         self.input(name)
         contents = contents_of(self.random, kind, entries, weight)
+        contents = {n: with_variants(*c, variants) for n, c in contents.items()}
+        if kind == "mc":
+            contents = {n: with_systematics(*c, varied or {}) for n, c in contents.items()}
         flow = Cutflow(("all", "selected"), np.array([9.0, 5.0]), np.array([18.0, 10.0]))
         provenance = {
             "dataset": dataset,
@@ -106,6 +109,29 @@ def contents_of(random, kind, entries, weight):
     return found
 
 
+def with_systematics(variable, content, varied):
+    """Add variations of nominal inputs: each nominal row times a function of the bin's place in 0 to 1."""
+    place = np.linspace(0, 1, variable.bins + 2)
+    rows = [i for i, c in enumerate(variable.categories) if c.replica == -1 and c.variant == "nominal"]
+    categories, values, variances = list(variable.categories), [content.values], [content.variances]
+    for name, factor in varied.items():
+        categories += [variable.categories[i]._replace(systematic=name) for i in rows]
+        values.append(content.values[rows] * factor(place))
+        variances.append(content.variances[rows] * factor(place) ** 2)
+    return replace(variable, categories=tuple(categories)), Content(np.vstack(values), np.vstack(variances))
+
+
+def with_variants(variable, content, variants):
+    """Add attacked inputs of all networks: the rows of nominal ones, moved by one bin."""
+    rows = [i for i, c in enumerate(variable.categories) if c.model != "none"]
+    categories, values, variances = list(variable.categories), [content.values], [content.variances]
+    for name in variants:
+        categories += [variable.categories[i]._replace(variant=name) for i in rows]
+        values.append(np.roll(content.values[rows], 1, axis=1))
+        variances.append(np.roll(content.variances[rows], 1, axis=1))
+    return replace(variable, categories=tuple(categories)), Content(np.vstack(values), np.vstack(variances))
+
+
 def _fill(values, edges, weights):
     return np.bincount(np.digitize(values, edges), weights, len(edges) + 1)
 
@@ -123,13 +149,13 @@ def _plain(name, kind, bins, low, high, filled, flavours, flavour, weight):
     return variable, Content(content, content * weight)
 
 
-def fill(study):
+def fill(study, **more):
     """Write the outputs of a complete study: two files of dy, one of tt, two of data."""
-    study.job("dy", "dy_1.root", 6000)
-    study.job("dy", "dy_2.root", 3000)
-    study.job("tt", "tt_1.root", 2000, split="test")
-    study.job("muons", "muons_1.root", 5000)
-    study.job("muons", "muons_2.root", 4000)
+    study.job("dy", "dy_1.root", 6000, **more)
+    study.job("dy", "dy_2.root", 3000, **more)
+    study.job("tt", "tt_1.root", 2000, split="test", **more)
+    study.job("muons", "muons_1.root", 5000, **more)
+    study.job("muons", "muons_2.root", 4000, **more)
     return study
 
 

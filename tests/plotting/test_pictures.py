@@ -162,3 +162,35 @@ def test_the_legend_of_epochs_lies_inside_the_page_below_all_panels(count):
     assert 0 <= frame.y0 < frame.y1 <= height
     panels = [axes for axes in drawn.axes if axes.axison]
     assert all(axes.get_tightbbox().y0 >= frame.y1 - 1 for axes in panels)
+
+
+def hatched(axes):
+    return [p for p in axes.patches if isinstance(p, StepPatch) and p.get_hatch()]
+
+
+def test_the_systematic_band_is_drawn_beside_the_statistical_one():
+    systematic = np.array([3.0, 4, 0, 1, 0])
+    main, ratio = stacks.stack(EDGES, SIMULATION, (DATA, DATA), "x", "a sample", systematic=systematic).axes[:2]
+    both, statistical = hatched(main)
+    assert (both.get_label(), statistical.get_label()) == ("stat. + syst. unc.", "stat. unc. (sim.)")
+    total = np.array([41.0, 32, 23, 14, 0])
+    np.testing.assert_allclose(both.get_data().values, total + np.sqrt(total + systematic**2))
+    np.testing.assert_allclose(statistical.get_data().values, total + np.sqrt(total))
+    relative = (np.sqrt(total + systematic**2)[:4]) / total[:4]
+    np.testing.assert_allclose(hatched(ratio)[0].get_data().values[:4], 1 + relative)
+    assert len(hatched(stacks.stack(EDGES, SIMULATION, (DATA, DATA), "x", "a sample").axes[0])) == 1
+
+
+def test_blinded_bins_have_no_points_and_are_named():
+    hidden = np.array([False, True, False, False, True])
+    main, ratio = stacks.stack(EDGES, SIMULATION, (DATA, DATA), "x", "a sample", hidden=hidden).axes[:2]
+    np.testing.assert_array_equal(main.containers[0].lines[0].get_ydata(), [100, 23])
+    np.testing.assert_allclose(ratio.containers[0].lines[0].get_xdata(), [1, 5, 7])
+    assert [text.get_text() for text in main.get_legend().get_texts()].count("data blinded") == 1
+
+
+def test_components_that_are_no_flavours_have_their_own_colours():
+    main = stacks.stack(
+        EDGES, {"tt": SIMULATION["b"]}, (DATA, DATA), "x", "a sample", colours={"tt": "#ff0000"}
+    ).axes[0]
+    assert filled(main)[0].get_facecolor()[:3] == (1, 0, 0)

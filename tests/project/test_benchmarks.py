@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import awkward as ak
@@ -29,6 +30,7 @@ from benchmarks import (  # noqa: E402
     quality,
     read,
     repeating,
+    results,
     watching,
 )
 from benchmarks.measuring import Different, Missing, Side, SideFailed, Stopwatch  # noqa: E402
@@ -467,6 +469,27 @@ def test_the_document_names_every_benchmark():
     assert all(f"python -m benchmarks.{name}" in text for name in NAMES)
     named = set(re.findall(r"python -m benchmarks\.(\w+)", text)) - {"NAME"}
     assert all((ROOT / "benchmarks" / f"{name}.py").is_file() for name in named)
+
+
+# results
+
+
+def test_the_large_job_output_is_as_asked_and_a_difference_is_seen():
+    made = results.contents()
+    assert len(made) == 20
+    for place, count in (("region", 3), ("model", 3), ("variant", 4), ("systematic", 1 + 5), ("replica", 1 + 50)):
+        categories = made["agreement_BvsL"][0].categories
+        assert len({getattr(category, place) for category in categories}) == count
+    found = {name: content for name, (_, content) in made.items()}
+    results.check(made, found)
+    name = next(iter(found))
+    other = {**found, name: replace(found[name], values=found[name].values + 1)}
+    with pytest.raises(Different, match=f"variable {name} is not read as it was written"):
+        results.check(made, other)
+
+
+def test_seconds_are_printed_as_such():
+    assert printing.figure({"cpu_seconds": 0.9, "runs": 5}) == "0.9 s"
 
 
 # origins
