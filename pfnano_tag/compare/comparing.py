@@ -1,4 +1,4 @@
-"""Variable by variable: merge, write as TH1D, compare, and note the picture."""
+"""Variable by variable: merge, write as TH1D (pairs: TH2D), compare, and note the picture (pairs: neither)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pfnano_tag.analyze.result import NO_REPLICA, NOMINAL, Category, Variable
 from pfnano_tag.card.command import progress
 from pfnano_tag.card.output import write_whole
 from pfnano_tag.compare.agreement import Agreement, Sample, agreement, equal_yield_starts, populated_starts
-from pfnano_tag.compare.histograms import th1d
+from pfnano_tag.compare.histograms import plain
 from pfnano_tag.compare.merging import Merger, Rows, rows_of, total
 from pfnano_tag.compare.normalization import Normalisation
 from pfnano_tag.compare.stacks import SCORES, Picture, Words, filled, picture
@@ -71,10 +71,10 @@ def compare_all(merger: Merger, normalisation: Normalisation, words: Words, bins
             data = merger.merged(name, normalisation.data)
             for category, content in [*simulation.items(), *data.items()]:
                 if category.replica == NO_REPLICA:
-                    file[_histogram_key(name, category)] = th1d(variable, *content)
+                    file[_histogram_key(name, category)] = plain(variable, *content)
             if variable.kind == "agreement":
                 _compare_discriminant(variable, simulation, data, (bins, words.to_data), findings)
-            else:
+            elif variable.kind != "pair":
                 _compare_plot(variable, simulation, data, words, findings, folder)
     return findings
 
