@@ -33,6 +33,7 @@ def contradictions(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[
         *_unknown_attacks(sections, overrides),
         *_unknown_classes(sections, overrides),
         *_systematics_of_one_name(sections),
+        *_unknown_regions(sections),
     ]
 
 
@@ -137,6 +138,17 @@ def _systematics_of_one_name(sections: Mapping[str, Any]) -> list[str]:
         f"systematics.{name}: the variation of a factor in section weights has that name; choose another"
         for name in sections["systematics"]
         if name in of_weights
+    ]
+
+
+def _unknown_regions(sections: Mapping[str, Any]) -> list[str]:
+    if not {"calibration", "regions"} <= sections.keys():
+        return []
+    known = sections["regions"]
+    return [
+        f"calibration.{flavour}: {region!r} is not in section regions ({', '.join(known)})"
+        for flavour, region in sections["calibration"].regions.items()
+        if region not in known
     ]
 
 
