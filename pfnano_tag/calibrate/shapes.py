@@ -17,7 +17,7 @@ Shape suffixes: T replicas, R regions, F flavours (b, c, light), X cells, G grou
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -266,11 +266,14 @@ def _known(rules: Rules, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 def _errors(templates: Templates, rules: Rules, replicas: int, seed: int) -> Array:
-    """Return the spread of the weights [F, X] over replicas of data and simulation."""
+    """Return the spread of the weights [F, X] over replicas of data and simulation.
+
+    Replicas know no limits: a weight at a limit is as uncertain as the others.
+    """
     random = np.random.default_rng(seed)
     data = _fluctuated(templates.data_RX, templates.data_variances_RX, replicas, random)
     simulation = _fluctuated(templates.values_SRFX[0], templates.variances_SRFX[0], replicas, random)
-    weights_TFX, _, _ = iterate(data, simulation, rules)
+    weights_TFX, _, _ = iterate(data, simulation, replace(rules, limits=(-np.inf, np.inf)))
     return np.asarray(weights_TFX.std(axis=0, ddof=1))
 
 
