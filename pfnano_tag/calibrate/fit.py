@@ -28,12 +28,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2 as chi2_distribution
 
 from pfnano_tag.analyze.result import Array
 from pfnano_tag.calibrate.templates import FLAVOURS
 from pfnano_tag.errors import MissingExtra
 
 TINY = 1e-9
+ABSENT = 1e-6
+"""Parameters below this are at their limit, 0."""
+MOST_CALLS = 20_000
 PASSES = 2
 """Fits, each with the simulation's errors at the result of the one before."""
 
@@ -102,6 +106,11 @@ class Fitted:
     ndf: int
     before_RFX: Array
     after_RFX: Array
+
+    @property
+    def p(self) -> float | None:
+        """Upper tail probability of the statistics as a chi2; None without degrees of freedom."""
+        return float(chi2_distribution.sf(self.chi2, self.ndf)) if self.ndf > 0 else None
 
 
 class Model:
@@ -246,7 +255,8 @@ def fit(counts: Counts, priors: Priors) -> Fitted:
         minuit = minimiser()(model.statistics, parameters, name=model.names)
         minuit.errordef = minuit.LEAST_SQUARES
         minuit.limits = [(0, None)] * len(parameters)
-        minuit.migrad(ncall=20_000)
+        minuit.migrad(ncall=MOST_CALLS)
+        _leave_out_absent(minuit)
         parameters = np.array(minuit.values)
     minuit.hesse()
     _check(minuit, model.names, parameters)
@@ -265,12 +275,22 @@ def fit(counts: Counts, priors: Priors) -> Fitted:
     )
 
 
+def _leave_out_absent(minuit: Any) -> None:
+    """Fix ratios that ended at 0 there (data have no such jets), and fit the rest: errors know no limits."""
+    absent = [name for name in minuit.parameters if name.startswith("ratio") and minuit.values[name] < ABSENT]
+    for name in absent:
+        minuit.values[name], minuit.fixed[name] = 0.0, True
+    if absent:
+        minuit.migrad(ncall=MOST_CALLS)
+
+
 def _check(minuit: Any, names: list[str], parameters: Array) -> None:
     if not minuit.valid:
         state = minuit.fmin
         why = "too many calls" if state.has_reached_call_limit else f"distance to the minimum {state.edm:.2g}"
         raise FitFailed(f"the fit did not converge ({why})")
-    zero = [name for name, value in zip(names, parameters, strict=True) if value < 1e-6]
+    fitted = [(name, value) for name, value in zip(names, parameters, strict=True) if not minuit.fixed[name]]
+    zero = [name for name, value in fitted if value < ABSENT]
     if zero:
         raise FitFailed(
             f"the fit ended at the limit {', '.join(zero)} = 0: data have fewer jets than the rest explains"

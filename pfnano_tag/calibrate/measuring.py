@@ -24,6 +24,9 @@ from pfnano_tag.errors import DataError
 
 log = logging.getLogger(__name__)
 
+DOUBTFUL = 0.01
+"""Fits with a smaller p-value are warned of."""
+
 KEPT = 3
 """Variables in memory: a discriminant's logit, the discriminant itself, and its pair with pT."""
 
@@ -146,6 +149,18 @@ def measure_points(card: Card, score: Score, variables: Mapping[str, Variable], 
             )
             continue
         measured, reason = _measured(card.calibration, whole, lower_X, threshold)
+        if measured is not None and measured.fitted.p is not None and measured.fitted.p < DOUBTFUL:
+            log.warning(
+                "%s %s at mistag %s: the fit is poor (chi2 / ndf = %.3g / %d, p = %.2g): simulation's shapes on each "
+                "side of the working point don't fit data, and errors are too small; lower calibration.templates, or "
+                "give calibration.composition a width",
+                score.tagger,
+                score.discriminant,
+                name,
+                measured.fitted.chi2,
+                measured.fitted.ndf,
+                measured.fitted.p,
+            )
         bins = []
         for (low, high), templates, lower in binned:
             one, why = _measured(card.calibration, templates, lower, threshold)

@@ -98,6 +98,8 @@ def fit_page(card: Card, measured: Measurement, text: str, right: str) -> Figure
             stack = {name: (expected_FX[i], variances[i]) for i, name in enumerate(FLAVOURS) if expected_FX[i].any()}
             cells.append(Cell(edges, stack, data, region, note, names))
         rows.append(cells)
+    if fitted.p is not None:
+        right += rf", $\chi^2$/ndf of the fit = {fitted.chi2:.3g} / {fitted.ndf}, p = {fitted.p:.2g}"
     return stack_page(rows, ["before (scaled to data)", "after"], text, right)
 
 

@@ -92,6 +92,7 @@ def _measurement(measured: Measurement | None, reason: str, regions: Mapping[str
         "fit": {
             "chi2": fitted.chi2,
             "ndf": fitted.ndf,
+            "p": fitted.p,
             "normalisation": dict(zip(regions.values(), fitted.norm_R.tolist(), strict=True)),
             "ratios": ratios,
             "unmeasured": {

@@ -182,3 +182,17 @@ def test_without_iminuit(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "iminuit", None)
     with pytest.raises(MissingExtra, match=r"pip install 'pfnano_tag\[fit\]'"):
         fit(toy(np.random.default_rng(1)), PRIORS)
+
+
+def test_a_flavour_that_data_lack_is_left_out():
+    random = np.random.default_rng(7)
+    shapes = np.array([[1, 2, 5, 1, 3, 9], [4, 5, 2, 3, 3, 1], [9, 3, 1, 6, 2, 1.0]])
+    shapes[:, :3] *= ((1 - EFFICIENCIES) / shapes[:, :3].sum(axis=1))[:, None]
+    shapes[:, 3:] *= (EFFICIENCIES / shapes[:, 3:].sum(axis=1))[:, None]
+    values = 20 * YIELDS[:, :, None] * shapes
+    ratios = np.ones((3, 3))
+    ratios[2, 0] = -0.5  # pulls the parameter beyond its limit
+    data = random.poisson((values * ratios[:, :, None]).sum(axis=1)).astype(float)
+    found = fit(Counts(data, data, values, np.zeros_like(values), np.arange(6) > 2, (0, 1, 2)), Priors(None, 0.3))
+    assert found.ratio_RF[2, 0] == 0
+    np.testing.assert_allclose(found.sf_F[:2], 1, atol=0.05)

@@ -206,3 +206,13 @@ def test_a_working_point_without_threshold(tmp_path):
     study.evaluation({"models": {"net": {"hash": "net", "working_points": {"BvsL": points}}}})
     with pytest.raises(Incomplete, match=r"net BvsL at mistag 0.001: evaluate found no threshold"):
         run(card)
+
+
+def test_shapes_that_do_not_fit_are_warned_of(tmp_path, caplog):
+    study = ToyStudy(tmp_path / "study")
+    card = study.write("calibration.taggers=[net]", "calibration.templates=3", "calibration.composition=null")
+    results = run(card)
+    fit = results["scale_factors"]["net"]["BvsL"]["0.1"]["fit"]
+    assert fit["ndf"] == 6
+    assert fit["p"] < 0.01
+    assert "net BvsL at mistag 0.1: the fit is poor" in caplog.text
