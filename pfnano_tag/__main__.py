@@ -89,6 +89,13 @@ COMMANDS = (
         "comparison/ (histograms.root, results.json, table.md, pictures)",
     ),
     Command(
+        "calibrate",
+        "CARD",
+        "scale factors at working points and shape weights, from control regions",
+        "analysis/, evaluation/results.json",
+        "calibration/ (corrections.json for correctionlib, results.json, pictures)",
+    ),
+    Command(
         "submit",
         "jobs CARD --backend condor|slurm|local",
         "makes the batch jobs of the data/MC comparison (HTCondor, SLURM), or runs them here",

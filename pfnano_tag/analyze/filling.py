@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pfnano_tag.analyze.cuts import Selection, leading
 from pfnano_tag.analyze.histogramming import Histograms, Weights, logit, nominal
-from pfnano_tag.analyze.result import NOMINAL, Array
+from pfnano_tag.analyze.pairs import Axes, flattened
+from pfnano_tag.analyze.result import NOMINAL, Array, Variable
 from pfnano_tag.analyze.variables import input_name, without_cut_name
 from pfnano_tag.attack.registry import make
 from pfnano_tag.card import Card
@@ -34,6 +35,7 @@ from pfnano_tag.prepare.inputs import InputFeature
 from pfnano_tag.prepare.labeling import labels_of, truth_of
 
 Mask = NDArray[np.bool_]
+KINEMATIC_BRANCHES = {"jet_pt": "Jet_pt", "jet_eta": "Jet_eta"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class ChosenJets:
         Which regions fill the jet.
     flavours : int
         Length of the flavour axis.
+    kinematics : dict of ndarray [jets]
+        `jet_pt` [GeV] and `jet_eta`.
     """
 
     row: Index
@@ -62,6 +66,7 @@ class ChosenJets:
     replicas: NDArray[np.uint8]
     regions: dict[str, Mask]
     flavours: int
+    kinematics: dict[str, NDArray[np.floating]]
 
 
 def choose_jets(
@@ -100,7 +105,8 @@ def choose_jets(
         name: {systematic: selection.weighted(weight)[event] for systematic, weight in weights.items()}
         for name, selection in selections.items()
     }
-    return ChosenJets(row, flavour[row], of_jets, counts, regions, flavours)
+    kinematics = {name: chunk[branch].values[row] for name, branch in KINEMATIC_BRANCHES.items()}
+    return ChosenJets(row, flavour[row], of_jets, counts, regions, flavours, kinematics)
 
 
 def flavour_rows(chunk: Chunk, card: Card, kind: str) -> Index:
@@ -141,13 +147,23 @@ def fill_events(
 
 
 def fill_jets(histograms: Histograms, chunk: Chunk, jets: ChosenJets) -> None:
-    """Fill jet kinematics and the taggers stored in the file."""
+    """Fill jet kinematics, pairs of them, and the taggers stored in the file."""
     for name, variable in histograms.variables.items():
-        branch = {"jet_pt": "Jet_pt", "jet_eta": "Jet_eta"}.get(name)
-        if variable.kind == "stored":
-            branch = variable.quantity
-        if branch is not None:
-            _fill(histograms, name, jets, chunk[branch].values[jets.row])
+        if name in jets.kinematics:
+            _fill(histograms, name, jets, jets.kinematics[name])
+        elif variable.kind == "stored":
+            _fill(histograms, name, jets, chunk[variable.quantity].values[jets.row])
+        elif variable.kind == "pair" and not _of_scores(variable):
+            _fill(histograms, name, jets, flattened(_axes(variable), jets.kinematics))
+
+
+def _axes(variable: Variable) -> Axes:
+    first, second = variable.axes
+    return first, second
+
+
+def _of_scores(variable: Variable) -> bool:
+    return any(axis.is_score for axis in variable.axes)
 
 
 def fill_inputs(histograms: Histograms, table: JetTable, jets: ChosenJets) -> None:
@@ -209,6 +225,19 @@ def _fill_scores(
                 owner, place = defined[inside], (region, name, variant)
                 weight, counts = jets.weights[region][NOMINAL][owner], jets.replicas[owner]
                 histograms.fill_replicas(agreement, place, fine[inside], weight, counts, jets.flavours)
+    for variable in histograms.variables.values():
+        if _of_scores(variable):
+            values = _paired(variable, jets, scores, tagger)
+            _fill(histograms, variable.name, jets, values, None, name, variant)
+
+
+def _paired(variable: Variable, jets: ChosenJets, scores: NDArray[np.float32], tagger: Tagger) -> Array:
+    """Return the entries of a pair with a discriminant, on its flattened axis."""
+    values: dict[str, NDArray[np.floating]] = dict(jets.kinematics)
+    for axis in variable.axes:
+        if axis.is_score:
+            values[axis.quantity] = discriminant(axis.quantity, scores, tagger.classes)
+    return flattened(_axes(variable), values)
 
 
 def _fill(

@@ -20,6 +20,7 @@ import uproot
 from numpy.typing import NDArray
 from uproot.writing.identify import to_TAxis, to_TH1x, to_TH2x
 
+from pfnano_tag.analyze.pairs import Axis
 from pfnano_tag.card.output import write_whole
 from pfnano_tag.errors import FileError
 
@@ -29,7 +30,7 @@ NO_MODEL, NOMINAL, ALL_FLAVOURS = "none", "nominal", "all"
 NO_REPLICA = -1
 
 Array = NDArray[np.float64]
-Kind = Literal["kinematics", "input", "output", "discriminant", "agreement", "stored"]
+Kind = Literal["kinematics", "input", "output", "discriminant", "agreement", "stored", "pair"]
 
 SUMS: dict[str, str] = {
     "files": "files",
@@ -91,7 +92,8 @@ class Variable:
     name : str
         Key in the ROOT file.
     kind : str
-        kinematics, input, output, discriminant, agreement (logit of a discriminant, finely binned) or stored.
+        kinematics, input, output, discriminant, agreement (logit of a discriminant, finely binned), stored, or pair
+        (two-dimensional, flattened: see `pairs`).
     quantity : str
         Input identifier, output node, discriminant, or branch behind it.
     label, unit : str
@@ -101,6 +103,8 @@ class Variable:
         kinds `discriminant` and `stored`, and in no bin of kind `agreement`. Placeholders of inputs are left out.
     categories : tuple of Category
         Rows of the content.
+    axes : tuple of Axis
+        The two axes of a pair; empty for all others.
     """
 
     name: str
@@ -112,6 +116,7 @@ class Variable:
     low: float
     high: float
     categories: tuple[Category, ...]
+    axes: tuple[Axis, ...] = ()
 
     @property
     def edges(self) -> Array:
@@ -132,7 +137,8 @@ class Variable:
     def from_json(content: Mapping[str, Any]) -> Variable:
         """Return a variable from JSON content."""
         categories = tuple(Category(*category) for category in content["categories"])
-        return Variable(**{**content, "categories": categories})
+        axes = tuple(Axis(**{**axis, "edges": tuple(axis["edges"])}) for axis in content.get("axes", ()))
+        return Variable(**{**content, "categories": categories, "axes": axes})
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ rows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pfnano_tag.analyze.pairs import axis_of, cells_of, pair_name
 from pfnano_tag.analyze.result import ALL_FLAVOURS, NO_MODEL, NOMINAL, Category, Kind, Variable
 from pfnano_tag.analyze.selections import cut_quantities_of, quantities_of
 from pfnano_tag.analyze.systematics import names_of
 from pfnano_tag.card import Card
+from pfnano_tag.infer.discriminants import DISCRIMINANTS
 from pfnano_tag.nano.schema import FEATURES
 from pfnano_tag.nano.taggers import score_range
 
@@ -114,6 +116,10 @@ def variables_of(card: Card, kind: str, networks: Sequence[Network], stored: Ite
     found += [builder.of_input(name, networks) for name in chosen_inputs(card, networks)]
     if networks:
         found += builder.of_scores(card, networks)
+    for pair in card.histograms.pairs:
+        of_scores = any(name in DISCRIMINANTS for name in pair)
+        if networks or not of_scores:
+            found.append(builder.pair(card, pair, [network.name for network in networks] if of_scores else []))
     return {variable.name: variable for variable in found}
 
 
@@ -188,6 +194,15 @@ class _Builder:
             label, axis = rf"$\ln\,({name}/(1-{name}))$", (LOGIT_BINS, LOGIT_LOW, LOGIT_HIGH)
             found.append(self._scores(f"agreement_{name}", "agreement", name, label, axis, everyone))
         return found
+
+    def pair(self, card: Card, pair: tuple[str, str], models: Sequence[str]) -> Variable:
+        """Return a two-dimensional variable; without models one of kinematics alone."""
+        axes = axis_of(pair[0], card.histograms), axis_of(pair[1], card.histograms)
+        name, quantity, label = pair_name(pair), ":".join(pair), " : ".join(pair)
+        flat = cells_of(axes), 0.0, float(cells_of(axes))
+        if models:
+            return replace(self._scores(name, "pair", quantity, label, flat, models), axes=axes)
+        return replace(self.plain(name, "pair", quantity, label, "", flat), axes=axes)
 
     def _scores(
         self, name: str, kind: Kind, quantity: str, label: str, axis: _Axis, models: Sequence[str]

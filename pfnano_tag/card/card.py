@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pfnano_tag.card.attacks import Attack
 from pfnano_tag.card.base import Section
+from pfnano_tag.card.calibration import Calibration
 from pfnano_tag.card.comparison import Comparison
 from pfnano_tag.card.consistency import contradictions, training_with
 from pfnano_tag.card.datasets import Dataset, Role
@@ -99,6 +100,9 @@ class Card(Section):
 
     comparison: Comparison = Comparison()
     """Agreement of data and simulation: binning, normalisation, errors."""
+
+    calibration: Calibration = Calibration()
+    """Scale factors and shape weights from control regions."""
 
     generate: Generate = Generate()
     """Samples that the study makes itself with the embedded generator."""

@@ -39,6 +39,7 @@ def contradictions(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[
         *_factors_of_no_dataset(sections),
         *_overlaps(sections),
         *_components_of_one_name(sections),
+        *_unknown_regions(sections),
     ]
 
 
@@ -196,6 +197,17 @@ def _components_of_one_name(sections: Mapping[str, Any]) -> list[str]:
         "comparison.stack_by: `dataset` needs another name for the dataset of simulation called 'data'"
         for dataset in sections.get("datasets", ())
         if (dataset.name, dataset.kind) == ("data", "mc")
+    ]
+
+
+def _unknown_regions(sections: Mapping[str, Any]) -> list[str]:
+    if not {"calibration", "regions"} <= sections.keys():
+        return []
+    known = sections["regions"]
+    return [
+        f"calibration.{flavour}: {region!r} is not in section regions ({', '.join(known)})"
+        for flavour, region in sections["calibration"].regions.items()
+        if region not in known
     ]
 
 

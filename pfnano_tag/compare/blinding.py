@@ -8,7 +8,7 @@ neither drawn nor hidden.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ SCORES = ("discriminant", "stored")
 """Kinds of variables whose underflow means that the score is not defined."""
 
 Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 Windows = Mapping[str, tuple[float, float]]
 
 _ROUNDING = 1e-9
@@ -33,20 +34,33 @@ def hidden_bins(variable: Variable, windows: Windows) -> Mask:
     Parameters
     ----------
     variable : Variable
-        Of any kind; `agreement` (the logit of a discriminant) has the window of its discriminant.
+        Of any kind; `agreement` (the logit of a discriminant) has the window of its discriminant, a pair those of
+        both its axes.
     windows : mapping
         (low, high) by variable.
     """
+    if variable.kind == "pair":
+        x, y = (_touched(axis.edges, windows.get(axis.quantity), axis.is_score) for axis in variable.axes)
+        return np.pad((x[:, None] | y).ravel(), 1)
     window = windows.get(variable.quantity if variable.kind == "agreement" else variable.name)
+    if window is not None and variable.kind == "agreement":
+        low, high = logit(np.clip(window, 0.0, 1.0))
+        window = float(low), float(high)
+    return _touched(variable.edges, window, variable.kind in SCORES)
+
+
+def _touched(edges: Sequence[float] | Floats, window: tuple[float, float] | None, is_score: bool) -> Mask:
+    """Return which bins, with flow, a window touches; of a score the underflow is what is not defined."""
+    hidden = np.zeros(len(edges) + 1, dtype=np.bool_)
     if window is None:
-        return np.zeros(variable.bins + 2, dtype=np.bool_)
-    low, high = logit(np.clip(window, 0.0, 1.0)) if variable.kind == "agreement" else window
+        return hidden
+    low, high = window
     # A window that ends on an edge, but for rounding, does not touch the next bin.
-    slack = _ROUNDING * (variable.high - variable.low)
-    below, above = np.append(-np.inf, variable.edges), np.append(variable.edges, np.inf)
-    hidden = np.asarray((below < high - slack) & (above > low + slack))
+    slack = _ROUNDING * (edges[-1] - edges[0])
+    below, above = np.append(-np.inf, edges), np.append(edges, np.inf)
+    hidden |= (below < high - slack) & (above > low + slack)
     hidden[-2:] = hidden[-2:].any()
-    if variable.kind in SCORES:
+    if is_score:
         hidden[0] = False
     else:
         hidden[:2] = hidden[:2].any()

@@ -1,4 +1,4 @@
-"""Variable by variable: merge, write as TH1D, compare, and note the picture."""
+"""Variable by variable: merge, write as TH1D (pairs: TH2D), compare, and note the picture (pairs: neither)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pfnano_tag.compare.blinding import (
     without,
 )
 from pfnano_tag.compare.distances import Distance, distances, seed_of
-from pfnano_tag.compare.histograms import th1d
+from pfnano_tag.compare.histograms import plain
 from pfnano_tag.compare.merging import Merger, Rows
 from pfnano_tag.compare.normalization import Normalisation
 from pfnano_tag.compare.parts import Part, parts_of
@@ -151,7 +151,7 @@ def compare_all(
             data = without(merger.merged(name, normalisation.data), hidden)
             file.update(
                 {
-                    _histogram_key(name, category): th1d(variable, *content)
+                    _histogram_key(name, category): plain(variable, *content)
                     for category, content in [*simulation.items(), *data.items()]
                     if category.replica == NO_REPLICA
                 }
@@ -159,9 +159,9 @@ def compare_all(
             _note_axis(variable, simulation, hidden, findings)
             if variable.kind == "agreement":
                 _compare_discriminant(variable, simulation, data, hidden, asked, findings)
-            else:
+            elif variable.kind != "pair":
                 _compare_plot(variable, simulation, data, hidden, (asked, words, folder), findings)
-            if export is not None:
+            if export is not None and variable.kind != "pair":
                 export(variable, simulation, data)
     return findings
 

@@ -169,12 +169,7 @@ class Merger:
             raise StudyError(f"{path}: output of dataset {found}, expected {wanted}; analyze it again")
         for name, variable in result.variables.items():
             known = self.variables.setdefault(name, variable)
-            if (known.bins, known.low, known.high, known.kind) != (
-                variable.bins,
-                variable.low,
-                variable.high,
-                variable.kind,
-            ):
+            if _bins(known) != _bins(variable):
                 raise StudyError(f"{path}: variable {name!r} has other bins than in other outputs; analyze it again")
         job = Job(path, result.info, result.sums, result.cutflows)
         self._done(result)
@@ -237,6 +232,10 @@ def as_component(rows: Rows, component: str) -> Rows:
         named = category if category.replica != NO_REPLICA else category._replace(flavour=component)
         _add(found, {named: content})
     return found
+
+
+def _bins(variable: Variable) -> tuple[object, ...]:
+    return variable.kind, variable.bins, variable.low, variable.high, variable.axes
 
 
 def _identity(result: JobResult) -> tuple[str, str]:

@@ -94,14 +94,18 @@ def run(
         _write_sections(merger, folder)
     table = final_table(card, findings.discriminants, results)
     _draw(findings, folder, workers or len(os.sched_getaffinity(0)))
-    with write_whole(folder / "table.md") as temporary:
-        temporary.write_text(table, encoding="utf-8")
-    write_json(folder / "results.json", as_written(results))  # last: when it is there, all of it is there
+    _write(folder, table, results)
     log.info("comparison: %s", folder)
     report(table)
     if normalisation.short:
         raise Incomplete(f"{'; '.join(normalisation.short)}; the comparison in {folder} says so")
     return results
+
+
+def _write(folder: Path, table: str, results: dict[str, Any]) -> None:
+    with write_whole(folder / "table.md") as temporary:
+        temporary.write_text(table, encoding="utf-8")
+    write_json(folder / "results.json", as_written(results))  # last: when it is there, all of it is there
 
 
 def as_written(results: dict[str, Any]) -> dict[str, Any]:

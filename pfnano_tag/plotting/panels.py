@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pfnano_tag.plotting.stacks import draw_stack
-from pfnano_tag.plotting.style import STYLE, headroom
+from pfnano_tag.plotting.style import STYLE, centres, headroom
 
 Floats = NDArray[np.floating]
 CELL_WIDTH, CELL_HEIGHT = 4.6, 4.0  # inches
@@ -38,6 +38,8 @@ class Cell:
         Written into the cell, say the agreement.
     systematic, hidden, colours
         As in `stacks.stack`.
+    names : tuple of str
+        Names of the bins, instead of numbers on the axis.
     """
 
     edges: Floats
@@ -48,6 +50,7 @@ class Cell:
     systematic: Floats | None = None
     hidden: NDArray[np.bool_] | None = None
     colours: Mapping[str, str] | None = None
+    names: tuple[str, ...] = ()
 
 
 def stack_page(
@@ -101,6 +104,10 @@ def _draw(main: Axes, ratio: Axes, cell: Cell) -> None:
     ratio.tick_params(labelsize=11)
     main.set_ylabel("Jets / bin", fontsize=12)
     ratio.set_xlabel(cell.xlabel, fontsize=12)
+    if cell.names:
+        ratio.set_xticks(centres(cell.edges), cell.names)
+        for axes in (main, ratio):
+            axes.tick_params(axis="x", which="both", length=0)
     ratio.yaxis.label.set_fontsize(11)
     headroom(main, 0.15)
     if cell.note:

@@ -7,6 +7,7 @@ import pytest
 import uproot
 from compare.conftest import Study, fill
 
+from pfnano_tag.analyze.pairs import Axis, unflattened
 from pfnano_tag.analyze.result import Variable
 from pfnano_tag.compare.blinding import hidden_bins, hidden_ranges
 from pfnano_tag.compare.stage import plan, run
@@ -170,6 +171,17 @@ def test_the_window_of_a_discriminant_hides_its_logit():
     assert high == 12.0
     assert 0 <= np.log(0.8 / 0.2) - low <= 0.05
     assert hidden_bins(fine, {"BvsL": (0.8, 1.0)})[-1]
+
+
+def test_the_windows_of_both_axes_hide_cells_of_a_pair():
+    edges = (0.0, 0.25, 0.5, 0.75, 1.0)
+    axes = (Axis("CvsL", "CvsL", "", edges), Axis("jet_pt", "pt", "GeV", (20.0, 50.0, 100.0)))
+    pair = Variable("pair_CvsL_jet_pt", "pair", "CvsL:jet_pt", "", "", 24, 0.0, 24.0, (), axes)
+    assert not hidden_bins(pair, {"CvsB": (0.0, 1.0)}).any()
+    hidden = unflattened(axes, hidden_bins(pair, {"CvsL": (0.6, 0.9), "jet_pt": (60.0, 90.0)}))
+    # places: below (no score), four bins, above; below, two bins, above; the last bin and what is above are one
+    expected = np.array([0, 0, 0, 1, 1, 1], dtype=bool)[:, None] | np.array([0, 0, 1, 1], dtype=bool)
+    assert np.array_equal(hidden.astype(bool), expected)
 
 
 def test_blinded_data_are_nowhere(varied, pictures):

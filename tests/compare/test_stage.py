@@ -127,3 +127,25 @@ def test_plan(whole):
     whole.input("dy_3.root")
     text = plan(whole.card())
     assert "dataset dy (mc): 2 job outputs, 1 files not analyzed" in text
+
+
+def test_pairs_are_written_as_th2d_with_their_variations(tmp_path, no_pictures):
+    from tests.calibrate.toy_study import ToyStudy
+
+    card = ToyStudy(tmp_path / "study").write("histograms.stored=none")
+    (card.folder / "evaluation" / "results.json").unlink()
+    run(card, workers=1)
+    with (
+        uproot.open(card.folder / "comparison" / "histograms.root") as file,
+        uproot.open(card.folder / "analysis" / "mc" / "mc.root") as job,
+    ):
+        histogram, varied = file["tt/pair_CvsL_CvsB/net/nominal/c"], file["tt/pair_CvsL_CvsB/net/nominal/c__w_up"]
+        assert histogram.classname == "TH2D"
+        assert histogram.axis("x").edges().tolist() == np.linspace(0, 1, 9).tolist()
+        np.testing.assert_allclose(varied.values(), 1.3 * histogram.values())
+        assert histogram.values(flow=True)[0, 0] > 0  # jets without a score
+        stored = job["pair_CvsL_CvsB"].values()
+        keys = [key for key in file.keys(cycle=False) if "/pair_CvsL_CvsB/net/" in key and key.count("/") == 4]
+        found = sum(file[key].values(flow=True).sum() for key in keys if not key.endswith("/data"))
+        # Every row of the job is one TH2D; cross section x luminosity / sum of weights is 1.
+        assert found == pytest.approx(stored.sum())

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pfnano_tag"
 ORDER = ["errors", "card", "plotting", "nano", "prepare", "models", "infer", "evaluate", "attack", "train", "analyze"]
-ORDER += ["compare", "report", "export", "submit"]
+ORDER += ["compare", "calibrate", "report", "export", "submit"]
 BESIDE = ("generate", "inspect")
 """Packages beside the order: they import `nano` and what is left of it."""
 HEAVY = ("torch", "uproot", "awkward", "matplotlib", "numpy", "pydantic", "scipy", "hist", "pythia8mc", "fastjet")

@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pfnano_tag"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-STAGES = ("generate", "prepare", "models", "infer", "evaluate", "attack", "train", "analyze", "compare", "submit")
+STAGES = ("generate", "prepare", "models", "infer", "evaluate", "attack", "train", "analyze", "compare", "calibrate")
+STAGES = (*STAGES, "submit")
 STAGES_THAT_ARE = [name for name in STAGES if (PACKAGE / name / "__init__.py").is_file()]
 SAYING_NOTHING = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
 LONGEST_MODULE, LONGEST_FUNCTION = 400, 60
