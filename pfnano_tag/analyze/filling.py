@@ -28,6 +28,7 @@ from pfnano_tag.infer.networks import Networks
 from pfnano_tag.infer.prediction import Watcher, predict
 from pfnano_tag.models.batch import Batch
 from pfnano_tag.nano.columns import Index, Jagged, list_of_row
+from pfnano_tag.nano.expressions import evaluate, expression_branches
 from pfnano_tag.nano.jets import JetTable
 from pfnano_tag.nano.reader import Chunk
 from pfnano_tag.nano.schema import transformed_back
@@ -164,6 +165,39 @@ def _axes(variable: Variable) -> Axes:
 
 def _of_scores(variable: Variable) -> bool:
     return any(axis.is_score for axis in variable.axes)
+
+
+def fill_expressions(
+    histograms: Histograms,
+    chunk: Chunk,
+    selections: Mapping[str, Selection],
+    weights: Weights,
+    flavour: Index,
+    jets: ChosenJets,
+) -> None:
+    """Fill the card's own variables: values of selected events, of filled jets, or of all objects of selected events.
+
+    Events, and objects of other collections, carry the flavour of the leading filled jet.
+    """
+    pt: Jagged = chunk["Jet_pt"]
+    for variable in (one for one in histograms.variables.values() if one.kind == "expression"):
+        found = evaluate(variable.quantity, chunk)
+        if isinstance(found, Jagged) and np.array_equal(found.offsets, pt.offsets) and _names_jets(variable.quantity):
+            _fill(histograms, variable.name, jets, np.asarray(found.values[jets.row], dtype=np.float64))
+            continue
+        values = np.asarray(found.values if isinstance(found, Jagged) else found, dtype=np.float64)
+        event = list_of_row(found.offsets) if isinstance(found, Jagged) else np.arange(len(values))
+        for region, selection in selections.items():
+            first = leading(pt.values, pt.offsets, selection.jets)
+            rows = np.flatnonzero(selection.events[event])
+            events = event[rows]
+            own = {systematic: selection.weighted(weight)[events] for systematic, weight in weights.items()}
+            histograms.fill(variable.name, nominal(region), values[rows], own, flavour[first[events]])
+
+
+def _names_jets(expression: str) -> bool:
+    """Return whether objects of an expression are jets: the branches of one collection name it."""
+    return any(name.startswith("Jet_") for name in expression_branches(expression))
 
 
 def fill_inputs(histograms: Histograms, table: JetTable, jets: ChosenJets) -> None:

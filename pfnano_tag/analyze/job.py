@@ -23,6 +23,7 @@ from pfnano_tag.card.hashing import content_hash, file_hash
 from pfnano_tag.card.systematics import Systematic
 from pfnano_tag.errors import CardError, DataError, MissingBranch
 from pfnano_tag.infer.networks import Networks, load_networks
+from pfnano_tag.nano.expressions import expression_branches
 from pfnano_tag.nano.plan import Plan
 from pfnano_tag.nano.reader import PFNanoFile
 from pfnano_tag.nano.taggers import stored_branches
@@ -126,7 +127,13 @@ class Job:
             for name, systematic in self.systematics.items()
             for branch in distortion_branches(name, systematic, self.source.contents)
         ]
-        return tuple(dict.fromkeys([*self.truth, *self.stored, *sorted(inputs), *varied]))
+        return tuple(dict.fromkeys([*self.truth, *self.stored, *sorted(inputs), *varied, *self.expressions]))
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """Branches of the card's own variables."""
+        asked = self.card.histograms.expressions.values()
+        return tuple(dict.fromkeys(name for one in asked for name in expression_branches(one.expression)))
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -284,6 +291,9 @@ def _check_branches(job: Job) -> None:
         )
     )
     attempt(lambda: source.require(job.stored, "histograms.stored"))
+    for name, one in job.card.histograms.expressions.items():
+        asked = expression_branches(one.expression)
+        attempt(lambda asked=asked, name=name: source.require(asked, f"histograms.expressions.{name}"))
     if job.dataset.kind == "mc":
         attempt(lambda: truth_branches(source.branches, source.path))
     for name, systematic in job.systematics.items():

@@ -30,7 +30,7 @@ NO_MODEL, NOMINAL, ALL_FLAVOURS = "none", "nominal", "all"
 NO_REPLICA = -1
 
 Array = NDArray[np.float64]
-Kind = Literal["kinematics", "input", "output", "discriminant", "agreement", "stored", "pair"]
+Kind = Literal["kinematics", "input", "output", "discriminant", "agreement", "stored", "pair", "expression"]
 
 SUMS: dict[str, str] = {
     "files": "files",

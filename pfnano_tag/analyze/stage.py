@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from pfnano_tag.analyze.cuts import Selection, any_jet, something
 from pfnano_tag.analyze.distortions import distorted
-from pfnano_tag.analyze.filling import choose_jets, fill_events, fill_inputs, fill_jets, fill_scores, flavour_rows
+from pfnano_tag.analyze.filling import (
+    choose_jets,
+    fill_events,
+    fill_expressions,
+    fill_inputs,
+    fill_jets,
+    fill_scores,
+    flavour_rows,
+)
 from pfnano_tag.analyze.histogramming import Histograms, Weights
 from pfnano_tag.analyze.job import Job, make_job
 from pfnano_tag.analyze.ledger import Ledger, Partial, locked
@@ -270,6 +278,7 @@ def _fill(
     replicas = card.comparison.replicas if job.networks.taggers and NOMINAL in weights else 0
     jets = choose_jets(chunk, selections, weights, hashes, flavour, axis, replicas)
     fill_jets(histograms, chunk, jets)
+    fill_expressions(histograms, chunk, selections, weights, flavour, jets)
     if not job.networks.taggers:
         return 0
     mask = np.zeros(len(flavour), dtype=np.bool_)

@@ -14,6 +14,7 @@ from pfnano_tag.analyze.result import ALL_FLAVOURS, NO_MODEL, NOMINAL, Category,
 from pfnano_tag.analyze.selections import cut_quantities_of, quantities_of
 from pfnano_tag.analyze.systematics import names_of
 from pfnano_tag.card import Card
+from pfnano_tag.errors import CardError
 from pfnano_tag.infer.discriminants import DISCRIMINANTS
 from pfnano_tag.nano.schema import FEATURES
 from pfnano_tag.nano.taggers import score_range
@@ -112,6 +113,9 @@ def variables_of(card: Card, kind: str, networks: Sequence[Network], stored: Ite
         cut = tuple(region for region, section in card.regions.items() if name in cut_quantities_of(section))
         if cut:
             found.append(builder.without_cut(name, label, unit, WITHOUT_CUT.get(name, axis), cut))
+    for name, one in card.histograms.expressions.items():
+        words, axis = one.label or one.expression, (one.bins, *one.range)
+        found.append(builder.plain(name, "expression", one.expression, words, one.unit, axis))
     found += [builder.plain(f"stored_{b}", "stored", b, b, "", _stored_axis(card, b)) for b in stored]
     found += [builder.of_input(name, networks) for name in chosen_inputs(card, networks)]
     if networks:
@@ -120,7 +124,17 @@ def variables_of(card: Card, kind: str, networks: Sequence[Network], stored: Ite
         of_scores = any(name in DISCRIMINANTS for name in pair)
         if networks or not of_scores:
             found.append(builder.pair(card, pair, [network.name for network in networks] if of_scores else []))
-    return {variable.name: variable for variable in found}
+    return _each_once(found)
+
+
+def _each_once(found: Iterable[Variable]) -> dict[str, Variable]:
+    """Return variables by name; the card's own may not take that of another one."""
+    variables: dict[str, Variable] = {}
+    for variable in found:
+        other = variables.setdefault(variable.name, variable)
+        if other is not variable:
+            raise CardError(f"histograms.expressions.{variable.name}: the job has a variable of that name already")
+    return variables
 
 
 def input_name(feature: str) -> str:

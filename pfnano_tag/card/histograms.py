@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -9,9 +10,36 @@ from pydantic import Field, field_validator, model_validator
 
 from pfnano_tag.card.base import Section
 from pfnano_tag.card.evaluation import DiscriminantName
+from pfnano_tag.card.expressions import Expression
 
 PairQuantity = DiscriminantName | Literal["jet_pt", "jet_eta"]
 Bins = Annotated[int, Field(ge=2)] | Annotated[tuple[float, ...], Field(min_length=3)]
+
+
+class ExpressionAxis(Section):
+    """A variable made of branches, and its bins."""
+
+    expression: Expression
+    """Arithmetic over branches: one value per event, per jet, or per object of another collection."""
+
+    bins: Annotated[int, Field(ge=1)] = 50
+    """Bins of equal width."""
+
+    range: tuple[float, float]
+    """Ends of the axis."""
+
+    label: str = ""
+    """Name on the axis (LaTeX) [default: the expression]."""
+
+    unit: str = ""
+    """Unit on the axis."""
+
+    @field_validator("range")
+    @classmethod
+    def _rising(cls, ends: tuple[float, float]) -> tuple[float, float]:
+        if not ends[0] < ends[1]:
+            raise ValueError(f"must rise, not {list(ends)}")
+        return ends
 
 
 class Histograms(Section):
@@ -38,6 +66,10 @@ class Histograms(Section):
     bins: Annotated[int, Field(ge=2)] = 50
     """Bins of scores and discriminants in 0 to 1."""
 
+    expressions: dict[str, ExpressionAxis] = Field(default_factory=dict)
+    """Variables of the user's own by name. A value per event is filled for selected events, one per jet for the jets
+    that a region fills, one per object of another collection for all objects of selected events."""
+
     pairs: tuple[tuple[PairQuantity, PairQuantity], ...] = ()
     """Two-dimensional histograms: discriminants of the networks, `jet_pt`, `jet_eta`, in twos."""
 
@@ -51,6 +83,14 @@ class Histograms(Section):
         if isinstance(names, tuple) and any(not name for name in names):
             raise ValueError("an empty name is no branch")
         return names
+
+    @field_validator("expressions")
+    @classmethod
+    def _names(cls, named: dict[str, ExpressionAxis]) -> dict[str, ExpressionAxis]:
+        for name in named:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+                raise ValueError(f"{name!r} is no name: letters, digits and `_`, starting with a letter")
+        return named
 
     @field_validator("pairs")
     @classmethod

@@ -1,0 +1,105 @@
+"""Variables of the card's own: filled for events, jets, or other objects, as a loop over events does it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pfnano_tag.analyze import stage
+from pfnano_tag.analyze.result import JobResult
+from pfnano_tag.errors import CardError, MissingBranch
+from tests.analyze.events_file import content, write
+
+REGIONS = {"all": {"selection": "all_jets"}, "leading": {"selection": "all_jets", "jets": "leading"}}
+VARIABLES = {
+    "vertices_per_jet": {"expression": "PV_npvs / count(Jet_pt > 20)", "bins": 20, "range": [0, 40], "label": "x"},
+    "momentum": {"expression": "Jet_pt * cosh(Jet_eta)", "range": [0, 300], "unit": "GeV"},
+    "tight": {"expression": "Muon_tightId & (Muon_pt > 15)", "bins": 2, "range": [-0.5, 1.5]},
+}
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory):
+    branches = content("mc", 12, 80)
+    return branches, write(tmp_path_factory.mktemp("expressions") / "mc.root", branches)
+
+
+def filled(branches, region):
+    """Return what each variable is filled with in a region, by a loop over events: values and weights."""
+    found = {name: ([], []) for name in VARIABLES}
+    for i in range(80):
+        pt, eta = np.array(branches["Jet_pt"][i]), np.array(branches["Jet_eta"][i])
+        good = (pt >= 20) & (pt <= 1000) & (abs(eta) <= 2.5)
+        if not good.any():
+            continue
+        weight = float(branches["genWeight"][i])
+        jets = np.flatnonzero(good)
+        if region == "leading":
+            jets = jets[[np.argmax(pt[jets])]]
+        values = {
+            "vertices_per_jet": [branches["PV_npvs"][i] / np.count_nonzero(pt > 20)],
+            "momentum": pt[jets].astype(float) * np.cosh(eta[jets].astype(float)),
+            "tight": [
+                bool(t) and p > 15 for t, p in zip(branches["Muon_tightId"][i], branches["Muon_pt"][i], strict=True)
+            ],
+        }
+        for name, some in values.items():
+            found[name][0].extend(float(one) for one in some)
+            found[name][1].extend([weight] * len(some))
+    return found
+
+
+def test_values_of_events_jets_and_other_objects(events, card_with, tmp_path):
+    branches, path = events
+    card = card_with([], regions=REGIONS, histograms={"expressions": VARIABLES}, jets={"lepton_overlap": 0})
+    stage.run(card, "mc", str(path), tmp_path / "h.root", [])
+    with JobResult(tmp_path / "h.root") as result:
+        assert result.variables["vertices_per_jet"].label == "x"
+        assert result.variables["momentum"].unit == "GeV"
+        for region in REGIONS:
+            expected = filled(branches, region)
+            for name, (values, weights) in expected.items():
+                variable = result.variables[name]
+                rows = [row for row, category in enumerate(variable.categories) if category.region == region]
+                edges = [-np.inf, *variable.edges, np.inf]
+                wanted, _ = np.histogram(values, edges, weights=weights)
+                np.testing.assert_allclose(result.read(name).values[rows].sum(axis=0), wanted, atol=1e-9)
+
+
+def test_a_varied_jet_varies_the_expression(events, card_with, tmp_path):
+    section = {"up": {"kind": "jet_energy_scale", "shift": 1.0}}
+    histograms = {"expressions": {"half": {"expression": "Jet_pt / 2", "bins": 500, "range": [0, 500]}}}
+    card = card_with([], regions=REGIONS, histograms=histograms, systematics=section)
+    stage.run(card, "mc", str(events[1]), tmp_path / "h.root", [])
+    with JobResult(tmp_path / "h.root") as result:
+        totals = {}
+        for name, middle in (("half", result.variables["half"].edges[:-1] + 0.5), ("jet_pt", None)):
+            variable, values = result.variables[name], result.read(name).values
+            rows = [i for i, c in enumerate(variable.categories) if (c.region, c.systematic) == ("all", "up")]
+            centres = (variable.edges[:-1] + variable.edges[1:]) / 2 if middle is None else middle
+            totals[name] = (values[rows].sum(axis=0)[1:-1] @ centres) / values[rows].sum()
+        assert totals["half"] == pytest.approx(totals["jet_pt"] / 2, abs=5)  # bins of 1 and of 10 GeV
+
+
+def test_names_and_branches_are_checked_before_any_work(events, card_with, tmp_path):
+    one = {"expression": "Jet_pt", "range": [0, 1]}
+    taken = card_with([], histograms={"expressions": {"jet_eta": one}})
+    with pytest.raises(CardError, match=r"histograms\.expressions\.jet_eta: the job has a variable of that name"):
+        stage.run(taken, "mc", str(events[1]), tmp_path / "h.root", [])
+    absent = card_with([], histograms={"expressions": {"x": {**one, "expression": "Jet_ptt + MET_pt"}}})
+    with pytest.raises(MissingBranch, match=r"Jet_ptt.*\n?.*histograms\.expressions\.x|histograms\.expressions\.x"):
+        stage.run(absent, "mc", str(events[1]), tmp_path / "h.root", [])
+    assert not (tmp_path / "h.root").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({"expression": "Jet_pt +", "range": [0, 1]}, "is no expression"),
+        ({"expression": "Jet_pt", "range": [1, 0]}, "must rise"),
+        ({"expression": "Jet_pt"}, "range"),
+    ],
+)
+def test_wrong_entries(card_with, entry, problem):
+    with pytest.raises(ValueError, match=problem):
+        card_with([], histograms={"expressions": {"x": entry}})
