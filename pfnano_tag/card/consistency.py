@@ -33,6 +33,7 @@ def contradictions(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[
         *_unknown_attacks(sections, overrides),
         *_unknown_classes(sections, overrides),
         *_systematics_of_one_name(sections),
+        *_backend_of_cpus(sections),
     ]
 
 
@@ -138,6 +139,14 @@ def _systematics_of_one_name(sections: Mapping[str, Any]) -> list[str]:
         for name in sections["systematics"]
         if name in of_weights
     ]
+
+
+def _backend_of_cpus(sections: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong where ONNX Runtime is asked to run on a GPU."""
+    resources = sections.get("resources")
+    if resources is None or resources.backend != "onnx" or resources.device != "cuda":
+        return []
+    return ["resources.backend: 'onnx' runs on CPUs, but resources.device is 'cuda'; take torch, or device cpu"]
 
 
 def _unknown_classes(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> list[str]:

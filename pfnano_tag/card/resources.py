@@ -34,6 +34,10 @@ class Resources(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where networks are trained and applied; auto: on a GPU where torch finds one."""
 
+    backend: Literal["torch", "onnx"] = "torch"
+    """What applies networks in `infer` and `analyze`: torch, or ONNX Runtime on CPUs (extra `onnx`), which gives the
+    same scores to 1e-5 and knows no attacks. Training, evaluation and attacks always take torch."""
+
     decompression: Annotated[int, Field(ge=1)] = 1
     """Threads that decompress files; 1 on batch slots."""
 

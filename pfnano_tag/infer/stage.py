@@ -18,7 +18,8 @@ from pfnano_tag.errors import BadChunk, CheckpointError, Incomplete
 from pfnano_tag.infer.conversion import to_inputs
 from pfnano_tag.infer.discriminants import discriminant
 from pfnano_tag.infer.networks import Networks, load_networks, use_resources
-from pfnano_tag.infer.prediction import predict_with_regressions, regression_columns
+from pfnano_tag.infer.prediction import predict_with_regressions
+from pfnano_tag.infer.regressions import regression_columns
 from pfnano_tag.nano.columns import Index, Jagged, offsets_of
 from pfnano_tag.nano.plan import Plan
 from pfnano_tag.nano.reader import Chunk, PFNanoFile, open_file
@@ -212,9 +213,7 @@ def _provenance(card: Card, networks: Networks, source: PFNanoFile, lost: Sequen
         "study": card.study.name,
         "card": card.hash(),
         "file": {"path": source.path, "identity": source.identity, "entries": source.num_entries},
-        "models": {
-            name: {"epoch": t.epoch, "hash": t.hash, "classes": list(t.classes)}
-            for name, t in networks.taggers.items()
-        },
+        "models": {name: tagger.description() for name, tagger in networks.taggers.items()},
+        "backend": card.resources.backend,
         "lost": [{"start": error.start, "stop": error.stop, "reason": error.reason} for error in lost],
     }
