@@ -58,6 +58,10 @@ class Resources(Section):
     batch_size: Annotated[int, Field(ge=1)] = 512
     """Jets per batch when a network is applied."""
 
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Wall time of `analyze` [minutes]: no chunk is begun that would end later, judged by the longest one so far;
+    exit code 75, a rerun continues. null: no limit but the batch system's."""
+
     @property
     def chunk_bytes(self) -> float:
         """Size of a chunk: uncompressed branches [bytes]."""

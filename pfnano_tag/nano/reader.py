@@ -387,6 +387,9 @@ class Chunk:
         except ValueError as error:
             raise self.bad(str(error)) from error
 
+    def __str__(self) -> str:
+        return f"{self.file.path}, entries {self.start} to {self.stop}"
+
     def drop(self) -> None:
         """Forget all branches that were read."""
         self._stored.clear()
