@@ -81,8 +81,7 @@ class PFNanoFile:
             raise
 
     def _tree_name(self) -> str:
-        trees = self._tree_names()
-        wanted = self.jets.tree.name
+        trees, wanted = self._tree_names(), self.jets.tree.name
         if wanted and wanted in trees:
             return wanted
         if EVENTS in self._file.keys:
