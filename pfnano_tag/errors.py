@@ -61,15 +61,22 @@ class BadChunk(Exception):
         Entry range, stop excluded.
     reason : str
         What was found.
+    events : str
+        `run:lumi:event` of the first and last event, where they are known.
     """
 
-    def __init__(self, path: str, start: int, stop: int, reason: str) -> None:
-        super().__init__(f"{path}, entries {start} to {stop}: {reason}")
-        self.path, self.start, self.stop, self.reason = path, start, stop, reason
+    def __init__(self, path: str, start: int, stop: int, reason: str, events: str = "") -> None:
+        named = f" (events {events})" if events else ""
+        super().__init__(f"{path}, entries {start} to {stop}{named}: {reason}")
+        self.path, self.start, self.stop, self.reason, self.events = path, start, stop, reason, events
 
-    def __reduce__(self) -> tuple[type[BadChunk], tuple[str, int, int, str]]:
+    def __reduce__(self) -> tuple[type[BadChunk], tuple[str, int, int, str, str]]:
         """Survive the way back from a worker process with all fields."""
-        return type(self), (self.path, self.start, self.stop, self.reason)
+        return type(self), (self.path, self.start, self.stop, self.reason, self.events)
+
+    def to_json(self) -> dict[str, int | str]:
+        """Return what a result says of the range that it lacks."""
+        return {"start": self.start, "stop": self.stop, "reason": self.reason, "events": self.events}
 
 
 class Incomplete(Exception):

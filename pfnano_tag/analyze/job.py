@@ -23,6 +23,7 @@ from pfnano_tag.card.hashing import content_hash, file_hash
 from pfnano_tag.card.systematics import Systematic
 from pfnano_tag.errors import CardError, DataError, MissingBranch
 from pfnano_tag.infer.networks import Networks, load_networks
+from pfnano_tag.infer.prediction import ATTACKS_NEED_TORCH
 from pfnano_tag.nano.expressions import expression_branches
 from pfnano_tag.nano.plan import Plan
 from pfnano_tag.nano.reader import PFNanoFile
@@ -195,15 +196,8 @@ class Job:
             },
             "settings": content_hash(self.settings),
             "settings_by_part": self.settings,
-            "models": {
-                name: {
-                    "epoch": tagger.epoch,
-                    "hash": tagger.hash,
-                    "architecture": tagger.architecture,
-                    "classes": list(tagger.classes),
-                }
-                for name, tagger in self.networks.taggers.items()
-            },
+            "models": {name: tagger.description() for name, tagger in self.networks.taggers.items()},
+            "backend": self.card.resources.backend if self.networks.taggers else None,
             "regions": list(self.card.regions),
             "flavours": list(flavours_of(self.card, self.dataset.kind)),
             "variants": list(self.card.histograms.variants),
@@ -250,6 +244,8 @@ def make_job(card: Card, dataset: str, source: PFNanoFile, models: Sequence[str]
             f"has kind {chosen.kind}: use the dataset that it belongs to"
         )
     job = Job(card, chosen, source, load_networks(card, models))
+    if card.resources.backend == "onnx" and card.histograms.variants and job.networks.taggers:
+        raise CardError(ATTACKS_NEED_TORCH)
     _ = job.factors, job.settings  # files that the weights are read from
     _check_branches(job)
     if job.merged_labels:

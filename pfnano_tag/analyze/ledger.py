@@ -1,9 +1,10 @@
 """The ledger of a job: which chunks of which file are done, kept beside the output.
 
-`H.root.ledger/` holds `plan.json` (what the job is, and the file's chunks) and one small partial result per chunk
-that is done. A rerun with the same key does what is missing; another key (another card, model, file or format) starts
-anew. Partial results are summed in the order of the plan, so that a continued job gives the same bits. On success the
-partial results go; plan and key stay, and tell the next run that there is nothing to do.
+`H.root.ledger/` holds `plan.json` (what the job is, and the file's chunks), one small partial result per chunk that
+is done, and a note for the chunk in work, which a killed process leaves behind. A rerun with the same key does what
+is missing; another key (another card, model, file or format) starts anew. Partial results are summed in the order of
+the plan, so that a continued job gives the same bits. On success the partial results go; plan and key stay, and tell
+the next run that there is nothing to do.
 """
 
 from __future__ import annotations
@@ -121,8 +122,8 @@ class Ledger:
         self._write(self.plan, None)
 
     def clear(self) -> None:
-        """Remove all partial results."""
-        for path in self.folder.glob("chunk_*.npz"):
+        """Remove all partial results, and what was noted of chunks."""
+        for path in (*self.folder.glob("chunk_*.npz"), *self.folder.glob("begun_*")):
             path.unlink()
 
     def discard(self) -> None:
@@ -146,9 +147,42 @@ class Ledger:
             log.warning("%s: damaged partial result (%s): the chunk is done again", path, error)
             return None
 
+    def deaths(self, chunk: int) -> int:
+        """Return how often a process ended in this chunk without a word: killed, for want of memory or for others."""
+        try:
+            return int(self.note(chunk).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError):  # killed while it wrote the note
+            return 1
+
+    @contextmanager
+    def attempt(self, chunk: int) -> Iterator[None]:
+        """Context of the work on a chunk; who is killed in it leaves a note, which `deaths` counts.
+
+        Raises
+        ------
+        OutputError
+            When the note can't be written.
+        """
+        note = self.note(chunk)
+        deaths = self.deaths(chunk)
+        try:
+            note.write_text(str(deaths + 1), encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{note}: can't be written: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+
     def forget(self, chunk: int) -> None:
         """Remove the partial result of a chunk."""
         self._path(chunk).unlink(missing_ok=True)
+
+    def note(self, chunk: int) -> Path:
+        """Return the file that counts a chunk's deaths; when it is removed, the chunk is tried again."""
+        return self.folder / f"begun_{chunk:05d}"
 
     def _path(self, chunk: int) -> Path:
         return self.folder / f"chunk_{chunk:05d}.npz"

@@ -24,15 +24,15 @@ from pfnano_tag.analyze.filling import (
 from pfnano_tag.analyze.histogramming import Histograms, Weights
 from pfnano_tag.analyze.job import Job, make_job
 from pfnano_tag.analyze.ledger import Ledger, Partial, locked
+from pfnano_tag.analyze.lost_chunks import NO_SECTIONS, Sections, lost_sections, totals
+from pfnano_tag.analyze.memory import in_memory
 from pfnano_tag.analyze.reporting import report
 from pfnano_tag.analyze.result import NOMINAL, SUMS, Cutflow, write_result
 from pfnano_tag.analyze.selections import select, steps_of
-from pfnano_tag.analyze.stopping import stopping
+from pfnano_tag.analyze.stopping import TimeLimit, stopping
 from pfnano_tag.analyze.variables import flavours_of
 from pfnano_tag.analyze.weights import (
-    effective_sums,
     event_weights,
-    finite_sum,
     section_keys,
     sections_by_run,
 )
@@ -41,15 +41,18 @@ from pfnano_tag.card.command import progress
 from pfnano_tag.card.folder import analysis_path, check_bound, check_own_place
 from pfnano_tag.card.hashing import content_hash
 from pfnano_tag.card.output import check_output
-from pfnano_tag.errors import BadChunk, DataError, Incomplete
+from pfnano_tag.errors import BadChunk, DataError, Incomplete, UserError
 from pfnano_tag.infer.networks import use_resources
+from pfnano_tag.nano.identity import events_of, with_events
 from pfnano_tag.nano.reader import Chunk, open_file
 from pfnano_tag.nano.writer import protect_events
 from pfnano_tag.prepare.cleaning import clean
 
 log = logging.getLogger(__name__)
-Sections = NDArray[np.int64]
-NO_SECTIONS: Sections = np.zeros(0, dtype=np.int64)
+
+DEATHS_BEFORE_SLICES, MOST_DEATHS = 2, 3
+"""Processes killed in a chunk. After one it is done again as it was: most are evictions, and the result is that of an
+undisturbed job to the last bit. After two it is done in slices, after three it is given up."""
 
 
 def run(
@@ -89,6 +92,7 @@ def run(
     check_output(target, [file])
     protect_events(target)
     use_resources(card)
+    limit = TimeLimit(card.resources.max_minutes)
     with open_file(file, card) as source:
         job = make_job(card, dataset, source, models)
         with locked(target) as folder, stopping():
@@ -97,7 +101,7 @@ def run(
                 log.info("%s: complete already (%d chunks): nothing to do", target, len(ledger.plan))
                 return target
             try:
-                _do(job, ledger, target)
+                _do(job, ledger, target, limit)
             except DataError:  # the same in any rerun: nothing is worth keeping
                 ledger.discard()
                 raise
@@ -128,12 +132,12 @@ def describe(card: Card, dataset: str, file: str, models: Sequence[str] | None =
         )
 
 
-def _do(job: Job, ledger: Ledger, target: Path) -> None:
+def _do(job: Job, ledger: Ledger, target: Path, limit: TimeLimit) -> None:
     ledger.start(job.new_plan())
     if ledger.finished is not None:
         log.info("%s is gone or was altered: all is done again", target)
         ledger.reopen()
-    lost = _all_chunks(job, ledger)
+    lost = _all_chunks(job, ledger, limit)
     if job.dataset.kind == "data" and lost:
         _veto_sections(job, ledger, lost)
     _merge(job, ledger, lost, target)
@@ -145,52 +149,66 @@ def _do(job: Job, ledger: Ledger, target: Path) -> None:
     ledger.finish(target)
 
 
-def _all_chunks(job: Job, ledger: Ledger) -> dict[int, BadChunk]:
-    """Do the chunks that are not in the ledger; return those that can't be done."""
+def _all_chunks(job: Job, ledger: Ledger, limit: TimeLimit) -> dict[int, BadChunk]:
+    """Do the chunks that are not in the ledger; return those that can't be done.
+
+    Chunks in which a process was killed come last: the others are then saved, should it happen again.
+    """
     lost: dict[int, BadChunk] = {}
     done = sum(_usable(ledger.load(number), NO_SECTIONS) for number in range(len(ledger.plan)))
     if done:
         log.info("%d of %d chunks are done already", done, len(ledger.plan))
-    for number in progress(range(len(ledger.plan)), len(ledger.plan), f"analyze {job.dataset.name}", "chunks"):
+    order = sorted(range(len(ledger.plan)), key=lambda number: (ledger.deaths(number), number))
+    for number in progress(order, len(order), f"analyze {job.dataset.name}", "chunks"):
         if not _usable(ledger.load(number), NO_SECTIONS):
+            limit.before_chunk()
             error = _one_chunk(job, ledger, number, NO_SECTIONS)
             if error is not None:
                 lost[number] = error
-    return lost
+    return dict(sorted(lost.items()))
 
 
 def _one_chunk(job: Job, ledger: Ledger, number: int, vetoed: Sections) -> BadChunk | None:
     """Do one chunk and keep its partial result; return why it is lost."""
-    start, stop = ledger.plan[number]
+    chunk = job.source.chunk(*ledger.plan[number])
     try:
-        partial = _in_memory(job, job.source.chunk(start, stop), vetoed)
+        sliced = _after_deaths(ledger, number, chunk)
+        with ledger.attempt(number):
+            partial = in_memory(job.card, chunk, lambda card, part: process_chunk(job, card, part, vetoed), sliced)
+            ledger.save(number, partial)
     except BadChunk as error:
-        log.warning("lost: %s", error)
+        named = with_events(error, job.source)
+        log.warning("lost: %s", named)
         ledger.forget(number)
-        return error
-    ledger.save(number, partial)
+        return named
+    except UserError:
+        raise
+    except Exception:
+        events = events_of(job.source, chunk.start, chunk.stop)
+        log.error("%s (events %s): an error that is not the file's", chunk, events)
+        raise
     return None
+
+
+def _after_deaths(ledger: Ledger, number: int, chunk: Chunk) -> bool:
+    """Return whether a chunk is to be done in slices, as processes were killed in it; raise when it was too many."""
+    deaths = ledger.deaths(number)
+    if deaths >= MOST_DEATHS:
+        raise chunk.bad(
+            f"{deaths} processes were killed while they worked on it, the last one on slices of it: it needs more "
+            f"memory, or the job was evicted each time; remove {ledger.note(number)} to have it tried again"
+        )
+    sliced = deaths >= DEATHS_BEFORE_SLICES
+    if deaths:
+        log.warning("%s: %d processes were killed in it%s", chunk, deaths, "; now in slices" if sliced else "")
+    return sliced
 
 
 def _usable(partial: Partial | None, vetoed: Sections) -> bool:
     """Return whether a partial result is there, made with these vetoed sections where it matters."""
-    return partial is not None and np.array_equal(partial["vetoed"], np.intersect1d(partial["all_sections"], vetoed))
-
-
-def _in_memory(job: Job, chunk: Chunk, vetoed: Sections) -> Partial:
-    """Do a chunk; with ever smaller batches when memory runs out."""
-    batch = job.card.resources.batch_size
-    while batch >= 1:
-        resources = job.card.resources.model_copy(update={"batch_size": batch})
-        try:
-            return process_chunk(job, job.card.model_copy(update={"resources": resources}), chunk, vetoed)
-        except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError) and "memory" not in str(error):
-                raise
-            chunk.drop()
-            batch //= 2
-            log.warning("entries %d to %d: out of memory; again with %d jets a batch", chunk.start, chunk.stop, batch)
-    raise chunk.bad("out of memory even with one jet a batch; set resources.chunk to a smaller value")
+    if partial is None or "slices" not in partial:  # the second: kept by an older version
+        return False
+    return np.array_equal(partial["vetoed"], np.intersect1d(partial["all_sections"], vetoed))
 
 
 def process_chunk(job: Job, card: Card, chunk: Chunk, vetoed: Sections) -> Partial:
@@ -298,36 +316,12 @@ def _veto_sections(job: Job, ledger: Ledger, lost: dict[int, BadChunk]) -> None:
     known = -1
     while known != len(lost):
         known = len(lost)
-        vetoed, _ = _lost_sections(job, ledger, lost)
+        vetoed, _ = lost_sections(job, ledger, lost)
         for number in range(len(ledger.plan)):
             if number not in lost and not _usable(ledger.load(number), vetoed):
                 error = _one_chunk(job, ledger, number, vetoed)
                 if error is not None:
                     lost[number] = error
-
-
-def _lost_sections(job: Job, ledger: Ledger, lost: Mapping[int, BadChunk]) -> tuple[Sections, bool]:
-    """Return the luminosity sections with events in lost chunks, and whether some chunk can't tell its own.
-
-    Of such a chunk the sections at its edges are known from its neighbours.
-    """
-    found, unknown = [NO_SECTIONS], False
-    for number in lost:
-        chunk = job.source.chunk(*ledger.plan[number])
-        try:
-            found.append(section_keys(chunk["run"], chunk["luminosityBlock"]))
-        except BadChunk as error:
-            log.warning("%s: the luminosity sections of the lost chunk are not known", error)
-            unknown = True
-            found += [_edge(ledger.load(number - 1), -1), _edge(ledger.load(number + 1), 0)]
-    return np.unique(np.concatenate(found)), unknown
-
-
-def _edge(partial: Partial | None, which: int) -> Sections:
-    """Return the last or first luminosity section of a neighbour."""
-    if partial is None or len(partial["all_sections"]) == 0:
-        return NO_SECTIONS
-    return partial["all_sections"][[which]]
 
 
 def _merge(job: Job, ledger: Ledger, lost: Mapping[int, BadChunk], target: Path) -> None:
@@ -336,7 +330,7 @@ def _merge(job: Job, ledger: Ledger, lost: Mapping[int, BadChunk], target: Path)
     names = list(SUMS)
     steps = [len(steps_of(region)) for region in job.card.regions.values()]
     sums, raw, weighted = np.zeros(len(names)), np.zeros(sum(steps)), np.zeros(sum(steps))
-    sections = [NO_SECTIONS]
+    sections, sliced = [NO_SECTIONS], []
     for number in range(len(ledger.plan)):
         partial = ledger.load(number)
         if partial is None:
@@ -346,48 +340,25 @@ def _merge(job: Job, ledger: Ledger, lost: Mapping[int, BadChunk], target: Path)
         raw += partial["cutflow_raw"]
         weighted += partial["cutflow_weighted"]
         sections.append(partial["sections"])
-    totals = _totals(job, ledger, lost, dict(zip(names, sums.tolist(), strict=True)))
+        if partial["slices"][0] > 1:
+            start, stop = ledger.plan[number]
+            sliced.append({"start": start, "stop": stop, "slices": int(partial["slices"][0])})
+    sums_of_file = totals(job, ledger, lost, dict(zip(names, sums.tolist(), strict=True)))
     cuts = np.cumsum([0, *steps])
     cutflows = {
         name: Cutflow(steps_of(region), raw[cuts[i] : cuts[i + 1]], weighted[cuts[i] : cuts[i + 1]])
         for i, (name, region) in enumerate(job.card.regions.items())
     }
-    dropped, unknown = _lost_sections(job, ledger, lost) if job.dataset.kind == "data" else (NO_SECTIONS, False)
+    dropped, unknown = lost_sections(job, ledger, lost) if job.dataset.kind == "data" else (NO_SECTIONS, False)
     if len(dropped):
         log.warning("luminosity sections dropped whole, as lost chunks hold events of theirs: %d", len(dropped))
     info: dict[str, Any] = {
         **job.provenance(),
-        "lost": [{"start": e.start, "stop": e.stop, "reason": e.reason} for e in lost.values()],
+        "lost": [error.to_json() for error in lost.values()],
+        "sliced": sliced,
         "lumis": sections_by_run(np.concatenate(sections)),
         "dropped_lumis": sections_by_run(dropped),
         "unknown_lumis": unknown,
     }
-    write_result(target, info, totals, cutflows, histograms.contents())
-    report(target, totals, cutflows)
-
-
-def _totals(job: Job, ledger: Ledger, lost: Mapping[int, BadChunk], sums: Mapping[str, float]) -> dict[str, float]:
-    """Return all sums, with those of the file and of lost chunks."""
-    runs = job.source.runs
-    total = {
-        **sums,
-        "files": 1.0,
-        "entries": float(job.source.num_entries),
-        "chunks": float(len(ledger.plan)),
-        "chunks_lost": float(len(lost)),
-        "runs_count": float(job.source.num_entries if runs is None else runs.count),
-    }
-    if job.dataset.kind == "data":
-        return total
-    total["sumw_entries"] = total["sumw_processed"] + sum(_lost_weight(job, *ledger.plan[n]) for n in lost)
-    empty = job.card.splitting.fractions[2] if job.test_only else 1.0
-    return effective_sums(total, None if runs is None else runs.sumw, empty)
-
-
-def _lost_weight(job: Job, start: int, stop: int) -> float:
-    """Return the sum of generator weights of a lost chunk; NaN when not even they can be read."""
-    try:
-        return finite_sum(job.source.chunk(start, stop)["genWeight"])
-    except BadChunk as error:
-        log.warning("%s: its weight is taken to be its share of the entries", error)
-        return float("nan")
+    write_result(target, info, sums_of_file, cutflows, histograms.contents())
+    report(target, sums_of_file, cutflows)

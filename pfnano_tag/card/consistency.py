@@ -40,6 +40,7 @@ def contradictions(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[
         *_overlaps(sections),
         *_components_of_one_name(sections),
         *_unknown_regions(sections),
+        *_backend_of_cpus(sections),
     ]
 
 
@@ -209,6 +210,14 @@ def _unknown_regions(sections: Mapping[str, Any]) -> list[str]:
         for flavour, region in sections["calibration"].regions.items()
         if region not in known
     ]
+
+
+def _backend_of_cpus(sections: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong where ONNX Runtime is asked to run on a GPU."""
+    resources = sections.get("resources")
+    if resources is None or resources.backend != "onnx" or resources.device != "cuda":
+        return []
+    return ["resources.backend: 'onnx' runs on CPUs, but resources.device is 'cuda'; take torch, or device cpu"]
 
 
 def _unknown_classes(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -34,6 +34,10 @@ class Resources(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where networks are trained and applied; auto: on a GPU where torch finds one."""
 
+    backend: Literal["torch", "onnx"] = "torch"
+    """What applies networks in `infer` and `analyze`: torch, or ONNX Runtime on CPUs (extra `onnx`), which gives the
+    same scores to 1e-5 and knows no attacks. Training, evaluation and attacks always take torch."""
+
     decompression: Annotated[int, Field(ge=1)] = 1
     """Threads that decompress files; 1 on batch slots."""
 
@@ -53,6 +57,10 @@ class Resources(Section):
 
     batch_size: Annotated[int, Field(ge=1)] = 512
     """Jets per batch when a network is applied."""
+
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Wall time of `analyze` [minutes]: no chunk is begun that would end later, judged by the longest one so far;
+    exit code 75, a rerun continues. null: no limit but the batch system's."""
 
     @property
     def chunk_bytes(self) -> float:

@@ -60,7 +60,7 @@ class DatasetJobs:
     dataset : Dataset
         Of the card.
     paths : tuple of Path
-        Outputs that are there, in the order of the dataset's files.
+        Outputs that are there, sorted: sums then have the same bits in any order of the dataset's files.
     missing : tuple of str
         Files of the dataset without an output.
     unlisted : str
@@ -103,7 +103,7 @@ def _jobs_of(card: Card, dataset: Dataset) -> DatasetJobs:
     outputs = {file: analysis_path(card, dataset.name, file) for file in files}
     if len(set(outputs.values())) < len(outputs):
         raise DataError(f"dataset {dataset.name}: two of its files have the same output name; give them other names")
-    there = tuple(path for path in outputs.values() if path.is_file())
+    there = tuple(sorted(path for path in outputs.values() if path.is_file()))
     return DatasetJobs(dataset, there, tuple(file for file, path in outputs.items() if not path.is_file()))
 
 

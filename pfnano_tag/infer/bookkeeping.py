@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,19 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import nn
+from torch import Tensor, nn
 
 from pfnano_tag import __version__
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.hashing import content_hash
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.errors import CheckpointError, UserError, nearest
+from pfnano_tag.models.batch import Batch
 from pfnano_tag.models.registry import build, resolve
 from pfnano_tag.prepare.inputs import InputSpec
+
+Outputs = tuple[Tensor, Tensor | None]
+"""Probabilities (B, K) of a batch, and the numbers (B, columns) of regressions where there are any."""
 
 FORMAT = "pfnano_tag checkpoint"
 FORMAT_VERSION = 1
@@ -55,6 +60,8 @@ class Tagger:
         SHA-256 over weights, architecture, inputs and classes: two equal hashes give equal scores.
     training : dict
         How it came about: labels, loss, attack, card hash, threads, metrics; not needed for inference.
+    session : callable or None
+        What runs the network in the place of `module`, which stays for what it says of itself (`onnx_session`).
     """
 
     name: str
@@ -66,6 +73,34 @@ class Tagger:
     arguments: dict[str, Any]
     hash: str
     training: dict[str, Any]
+    session: Callable[[Batch], Outputs] | None = None
+
+    def description(self) -> dict[str, Any]:
+        """Return what an output should tell of the network, as JSON content.
+
+        Epoch, hash, architecture and its arguments, classes, inputs in their order, and how it was trained: `attack`
+        is the set-up of an adversarial training, None for a nominal one.
+        """
+        settings = self.training.get("settings") or {}
+        attack = self.training.get("attack")
+        if attack is not None:
+            how = {key: value for key, value in settings.items() if key.startswith("attack_")}
+            attack = {"name": settings.get("attack"), **attack, **how}
+        return {
+            "epoch": self.epoch,
+            "hash": self.hash,
+            "architecture": self.architecture,
+            "arguments": self.arguments,
+            "classes": list(self.classes),
+            "inputs": {
+                "set": self.inputs.set,
+                "features": list(self.inputs.ids),
+                "caps": dict(self.inputs.caps),
+                "candidate_pt": self.inputs.candidate_pt,
+            },
+            "attack": attack,
+            "card": self.training.get("card"),
+        }
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:

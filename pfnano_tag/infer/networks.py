@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from pfnano_tag.card import Card
 from pfnano_tag.errors import CheckpointError, DataError
 from pfnano_tag.infer.bookkeeping import Tagger, find_checkpoint, load_checkpoint
 from pfnano_tag.infer.conversion import common_candidate_pt, union_of_caps, union_of_droppable, union_of_features
+from pfnano_tag.infer.onnx_session import open_session
 from pfnano_tag.models.device import chosen_device
 from pfnano_tag.nano.allocation import keep_freed_memory
 from pfnano_tag.nano.features import branches_for, has_vectors, read_jets
@@ -119,18 +120,25 @@ def load_networks(card: Card, models: Sequence[str] | None) -> Networks:
     Raises
     ------
     CheckpointError
-        When one is missing, damaged, or can't be used together with the others.
+        When one is missing, damaged, or can't be used together with the others or by `resources.backend`.
+    MissingExtra
+        When the backend is not installed.
     """
     asked = card.models_named(models)
-    loaded = [load_checkpoint(find_checkpoint(card, model)) for model in asked]
+    paths = [find_checkpoint(card, model) for model in asked]
+    loaded = [load_checkpoint(path) for path in paths]
     names = [tagger.name for tagger in loaded]
     keys = [tagger.name if names.count(tagger.name) == 1 else f"{tagger.name}_{tagger.epoch}" for tagger in loaded]
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise CheckpointError(f"asked for twice: {', '.join(twice)} (best or last may be the epoch that you named)")
-    device = chosen_device(card.resources.device)
-    for tagger in loaded:
-        tagger.module.to(device)
+    if card.resources.backend == "onnx":
+        threads = card.resources.threads
+        loaded = [replace(t, session=open_session(t, path, threads)) for t, path in zip(loaded, paths, strict=True)]
+    else:
+        device = chosen_device(card.resources.device)
+        for tagger in loaded:
+            tagger.module.to(device)
     networks = Networks(dict(zip(keys, loaded, strict=True)))
     if networks.taggers:
         common_candidate_pt({name: tagger.inputs for name, tagger in networks.taggers.items()})

@@ -12,13 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pfnano_tag.infer.bookkeeping import Tagger
-from pfnano_tag.models.batch import Batch, FlatInputs, bucketed, call, call_all, collate, evaluating
+from pfnano_tag.errors import CardError
+from pfnano_tag.infer.bookkeeping import Outputs, Tagger
+from pfnano_tag.infer.regressions import numbers_of, regression_columns
+from pfnano_tag.models.batch import Batch, FlatInputs, bucketed, call_all, collate, evaluating
 from pfnano_tag.models.device import CPU, device_of
-from pfnano_tag.models.tasks import Task
 
 Distortion = Callable[[nn.Module, Batch], Batch]
 Watcher = Callable[[Tensor, Batch], None]
+
+ATTACKS_NEED_TORCH = (
+    "resources.backend: onnx runs networks forward only, attacks need their gradients; set resources.backend=torch, "
+    "or take the variants out (histograms.variants=[])"
+)
 
 LARGEST_TOKENS = 1024
 """Constituents that a network of sequences takes at once on a CPU: what its widest layers make of them (2 kB each)
@@ -56,7 +62,14 @@ def predict(
     -------
     ndarray
         float32 (J, K), rows sum to one.
+
+    Raises
+    ------
+    CardError
+        When an attack is asked for of a network that runs in ONNX Runtime.
     """
+    if attack is not None and tagger.session is not None:
+        raise CardError(ATTACKS_NEED_TORCH)
     out = torch.empty(len(flat), len(tagger.classes))
     device = device_of(tagger.module)
     with evaluating(tagger.module):
@@ -67,7 +80,7 @@ def predict(
             if watch is not None:
                 watch(indices, batch.to(CPU))
             with torch.inference_mode():
-                out[indices] = call(tagger.module, batch).softmax(1).to(CPU)
+                out[indices] = _outputs(tagger, batch)[0].to(CPU)
     return np.asarray(out.numpy(), dtype=np.float32)
 
 
@@ -94,24 +107,19 @@ def predict_with_regressions(
     numbers = torch.empty(len(flat), len(columns))
     with evaluating(module), torch.inference_mode():
         for indices in inference_batches(module, flat, batch_size):
-            outputs = call_all(module, collate(flat, indices).to(device), of_jets=True)
-            nodes_JK[indices] = outputs["flavour"].softmax(1).to(CPU)
-            found = [task.numbers(outputs[name]).to(CPU) for name, task in _regressions(module).items()]
-            if found:
-                numbers[indices] = torch.cat(found, dim=1)
+            nodes_BK, of_regressions = _outputs(tagger, collate(flat, indices).to(device))
+            nodes_JK[indices] = nodes_BK.to(CPU)
+            if of_regressions is not None:
+                numbers[indices] = of_regressions.to(CPU)
     return nodes_JK.numpy(), dict(zip(columns, numbers.t().contiguous().numpy(), strict=True))
 
 
-def regression_columns(module: nn.Module) -> tuple[str, ...]:
-    """Return the names of what a network's regressions give for a jet: the task's, and `TASK_sigma`."""
-    return tuple(f"{name}{suffix}" for name, task in _regressions(module).items() for suffix in task.columns)
-
-
-def _regressions(module: nn.Module) -> dict[str, Task]:
-    if not module.targets:
-        return {}
-    tasks: dict[str, Task] = module.tasks  # type: ignore[assignment]
-    return {name: task for name, task in tasks.items() if task.columns}
+def _outputs(tagger: Tagger, batch: Batch) -> Outputs:
+    """Return probabilities and numbers of regressions, by the backend that the network was loaded for."""
+    if tagger.session is not None:
+        return tagger.session(batch)
+    outputs = call_all(tagger.module, batch, of_jets=True)
+    return outputs["flavour"].softmax(1), numbers_of(tagger.module, outputs)
 
 
 def inference_batches(module: nn.Module, flat: FlatInputs, batch_size: int) -> list[Tensor]:

@@ -18,8 +18,10 @@ from pfnano_tag.errors import BadChunk, CheckpointError, Incomplete
 from pfnano_tag.infer.conversion import to_inputs
 from pfnano_tag.infer.discriminants import discriminant
 from pfnano_tag.infer.networks import Networks, load_networks, use_resources
-from pfnano_tag.infer.prediction import predict_with_regressions, regression_columns
+from pfnano_tag.infer.prediction import predict_with_regressions
+from pfnano_tag.infer.regressions import regression_columns
 from pfnano_tag.nano.columns import Index, Jagged, offsets_of
+from pfnano_tag.nano.identity import with_events
 from pfnano_tag.nano.plan import Plan
 from pfnano_tag.nano.reader import Chunk, PFNanoFile, open_file
 from pfnano_tag.nano.writer import friend_tree, protect_events
@@ -132,8 +134,8 @@ def _write(
                 offsets, scores, broken = score_chunk(card, networks, chunk, acceptance)
                 non_finite += broken
             except BadChunk as error:
-                log.warning("lost: %s", error)
-                lost.append(error)
+                lost.append(with_events(error, source))
+                log.warning("lost: %s", lost[-1])
                 offsets, scores = _without_scores(chunk, columns)
             writer.extend(offsets, scores)
             jets += int(offsets[-1])
@@ -212,9 +214,7 @@ def _provenance(card: Card, networks: Networks, source: PFNanoFile, lost: Sequen
         "study": card.study.name,
         "card": card.hash(),
         "file": {"path": source.path, "identity": source.identity, "entries": source.num_entries},
-        "models": {
-            name: {"epoch": t.epoch, "hash": t.hash, "classes": list(t.classes)}
-            for name, t in networks.taggers.items()
-        },
-        "lost": [{"start": error.start, "stop": error.stop, "reason": error.reason} for error in lost],
+        "models": {name: tagger.description() for name, tagger in networks.taggers.items()},
+        "backend": card.resources.backend,
+        "lost": [error.to_json() for error in lost],
     }

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pfnano_tag.models.layers import ACTIVATIONS, Tokens
+from pfnano_tag.models.layers import ACTIVATIONS, Tokens, exporting
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,10 @@ class AttentionBlock(nn.Module):
     def _attend(self, query_BLD: Tensor, key_BLD: Tensor, value_BLD: Tensor, bias: Tensor) -> Tensor:
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query_BLD, key_BLD, value_BLD))
         dropout = self.dropout if self.training else 0.0
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
+        if exporting():  # torch's own kernel decides on a layout that the exporter takes for another
+            out = (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5 + bias).softmax(-1) @ v
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
         return out.transpose(1, 2).flatten(2)
 
     def _finish(self, x_QD: Tensor, attended_QD: Tensor, jet_Q: Tensor, jets: int) -> Tensor:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from pfnano_tag.models.layers import ACTIVATIONS, RowNorm, first_slots, scatter_rows
+from pfnano_tag.models.layers import ACTIVATIONS, RowNorm, exporting, first_slots, scatter_rows
 
 EPS = 1e-3
 """Added to variances by the batch norm, as in the reference (Keras' default)."""
@@ -190,6 +190,8 @@ def read_backwards(lstm: nn.LSTM, rows_TD: Tensor, mask_BN: Tensor) -> Tensor:
     Tensor
         (B, H); zero for jets without constituents.
     """
+    if exporting():
+        return _read_padded(lstm, rows_TD, mask_BN)
     state_BH = rows_TD.new_zeros(len(mask_BN), lstm.hidden_size)
     if not len(rows_TD):
         return state_BH
@@ -203,6 +205,17 @@ def read_backwards(lstm: nn.LSTM, rows_TD: Tensor, mask_BN: Tensor) -> Tensor:
     packed = pack_padded_sequence(sequence, counts_B.cpu(), enforce_sorted=False)
     _, (last, _) = lstm(packed)
     return state_BH.index_copy(0, filled, last[0])
+
+
+def _read_padded(lstm: nn.LSTM, rows_TD: Tensor, mask_BN: Tensor) -> Tensor:
+    """The same with padding behind the constituents, which are read first: the state behind a jet's last step."""
+    size, steps = mask_BN.shape
+    counts_B = mask_BN.sum(1)
+    jet_B = torch.arange(size, device=mask_BN.device)
+    slots_T = ((counts_B[:, None] - mask_BN.cumsum(1)) * size + jet_B[:, None])[mask_BN]
+    states, _ = lstm(scatter_rows(rows_TD, slots_T, steps * size).view(steps, size, -1))
+    last_BH = states.flatten(0, 1).index_select(0, (counts_B - 1).clamp(min=0) * size + jet_B)
+    return torch.where((counts_B > 0)[:, None], last_BH, 0.0)
 
 
 def _layers(width_in: int, widths: tuple[int, ...], config: DeepJetConfig) -> list[nn.Module]:

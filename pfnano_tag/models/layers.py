@@ -73,6 +73,9 @@ class RowNorm(nn.Module):
 
     def forward(self, rows_TD: Tensor) -> Tensor:
         """Rows with mean `bias` and standard deviation `weight` in each column (up to `eps`)."""
+        if exporting():  # whether there are rows is not known then, which torch's batch norm asks
+            scale_D, shift_D = self.scale_and_shift()
+            return rows_TD * scale_D + shift_D
         if self.training and processes() > 1:
             return self._normalised_together(rows_TD)
         momentum, training = 0.0, self.training and len(rows_TD) > 1
@@ -105,6 +108,15 @@ class RowNorm(nn.Module):
         """What the layer multiplies with and adds in evaluation, (D,) each."""
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         return scale, self.bias - self.running_mean * scale
+
+
+def exporting() -> bool:
+    """Whether the network is being written down for another program, for batches of any size.
+
+    What depends on the values of a batch, such as the length of its longest jet, is then taken from the shapes of the
+    padded inputs: more padding, the same result.
+    """
+    return hasattr(torch.compiler, "is_exporting") and torch.compiler.is_exporting()  # since torch 2.7
 
 
 def has_row_norm(module: nn.Module) -> bool:
@@ -272,7 +284,10 @@ class Tokens:
         """
         counts = torch.stack([mask.sum(1) for mask in masks_BN])
         total_B = counts.sum(0)
-        length = max(1, int(total_B.max())) if len(total_B) else 1
+        if exporting():
+            length = sum(mask.shape[1] for mask in masks_BN)
+        else:
+            length = max(1, int(total_B.max())) if len(total_B) else 1
         before = counts.cumsum(0) - counts
         first = torch.arange(len(total_B), device=total_B.device) * length
         slots = []
@@ -286,7 +301,7 @@ class Tokens:
     @property
     def _is_full(self) -> bool:
         """Whether all jets are as long as the longest: there is no padding."""
-        return len(self.slots_T) == self.mask_BL.numel()
+        return not exporting() and len(self.slots_T) == self.mask_BL.numel()
 
     @property
     def jet_T(self) -> Tensor:

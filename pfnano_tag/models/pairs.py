@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pfnano_tag.models.layers import ACTIVATIONS, RowNorm
+from pfnano_tag.models.layers import ACTIVATIONS, RowNorm, exporting
 
 PAIR_FEATURES = ("ln_kt", "ln_z", "ln_delta", "ln_m2")
 FLOOR = 1e-8
@@ -40,7 +40,7 @@ def kinematics(vectors: Tensor) -> Tensor:
         (..., 7): pT [GeV], y = 0.5 ln(1 + 2 pz / max(E - pz, 1e-20)), phi, px, py, pz, E.
     """
     px, py, pz, energy = vectors.unbind(-1)
-    pt = torch.hypot(px, py)
+    pt = _hypot(px, py)
     ratio = 1 + 2 * pz / (energy - pz).clamp(min=1e-20)  # (E + pz) / (E - pz); rounding may bring it to zero
     rapidity = 0.5 * torch.log(ratio.clamp(min=FLOOR))
     return torch.stack([pt, rapidity, torch.atan2(py, px), px, py, pz, energy], dim=-1)
@@ -62,12 +62,17 @@ def pair_features(a: Tensor, b: Tensor) -> Tensor:
     pt_a, y_a, phi_a = a[..., 0], a[..., 1], a[..., 2]
     pt_b, y_b, phi_b = b[..., 0], b[..., 1], b[..., 2]
     phi = torch.remainder(phi_a - phi_b + math.pi, 2 * math.pi) - math.pi
-    delta = torch.hypot(y_a - y_b, phi)
+    delta = _hypot(y_a - y_b, phi)
     pt_min = torch.minimum(pt_a, pt_b)
     total = a[..., 3:] + b[..., 3:]
     mass2 = total[..., 3] ** 2 - total[..., :3].square().sum(-1)
     features = torch.stack([pt_min * delta, pt_min / (pt_a + pt_b).clamp(min=FLOOR), delta, mass2], dim=-1)
     return features.clamp(min=FLOOR).log()
+
+
+def _hypot(a: Tensor, b: Tensor) -> Tensor:
+    """Length of a vector; ONNX has no operator that minds overflow, which momenta in GeV don't reach."""
+    return (a.square() + b.square()).sqrt() if exporting() else torch.hypot(a, b)
 
 
 class PairEmbedding(nn.Module):

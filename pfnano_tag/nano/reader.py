@@ -81,8 +81,7 @@ class PFNanoFile:
             raise
 
     def _tree_name(self) -> str:
-        trees = self._tree_names()
-        wanted = self.jets.tree.name
+        trees, wanted = self._tree_names(), self.jets.tree.name
         if wanted and wanted in trees:
             return wanted
         if EVENTS in self._file.keys:
@@ -386,6 +385,9 @@ class Chunk:
             return branch.make({name: self._stored[name] for name in branch.stored}, self.start, self.stop)
         except ValueError as error:
             raise self.bad(str(error)) from error
+
+    def __str__(self) -> str:
+        return f"{self.file.path}, entries {self.start} to {self.stop}"
 
     def drop(self) -> None:
         """Forget all branches that were read."""

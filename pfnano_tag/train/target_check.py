@@ -16,7 +16,7 @@ from pfnano_tag.errors import CardError, MissingBranch
 from pfnano_tag.evaluate.metrics import metric_names
 from pfnano_tag.evaluate.tasks import task_metric_names
 from pfnano_tag.infer.discriminants import DISCRIMINANTS
-from pfnano_tag.infer.prediction import regression_columns
+from pfnano_tag.infer.regressions import regression_columns
 from pfnano_tag.models.tasks import Task
 from pfnano_tag.nano.targets import TARGETS, group_of
 from pfnano_tag.prepare.prepared import FileRecord, Prepared

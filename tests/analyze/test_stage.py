@@ -348,7 +348,7 @@ def test_chunk_that_never_fits_is_lost_and_named(full, files, tmp_path, monkeypa
         return real(job, card, chunk, vetoed)
 
     monkeypatch.setattr(stage, "process_chunk", hungry)
-    with pytest.raises(Incomplete, match=r"entries 40 to 80: out of memory"):
+    with pytest.raises(Incomplete, match=r"entries 40 to 80 \(events 1:1:41 to 1:2:80\): out of memory.*entry 40"):
         stage.run(card, "mc", str(files["mc"]), tmp_path / "h.root", [])
 
 

@@ -219,3 +219,22 @@ def test_predictions_under_a_gradient_attack(tmp_path):
 def test_no_jets(tmp_path):
     _, path = saved(tmp_path)
     assert predict(load_checkpoint(path), random_jets(3).select(torch.tensor([], dtype=torch.int64))).shape == (0, 6)
+
+
+def test_what_an_output_tells_of_a_network(tmp_path):
+    """The set-up of adversarial training is what the training has written down, with the card's name for it."""
+    spec = specification()
+    module = build("mlp", {}, features(), len(CLASSES), CLASSES)
+    attack = {"kind": "fgsm", "epsilon": 0.02}
+    training = {"attack": attack, "card": "abc", "settings": {"attack": "strong", "attack_every": 2, "epochs": 9}}
+    path = save_checkpoint(tmp_path, "net", 4, module, spec, CLASSES, "mlp", {}, training)
+    said = load_checkpoint(path).description()
+    assert json.loads(json.dumps(said)) == said
+    assert said["epoch"] == 4
+    assert said["inputs"]["features"] == list(spec.ids)
+    assert said["inputs"]["caps"] == spec.caps
+    assert said["attack"] == {"name": "strong", "kind": "fgsm", "epsilon": 0.02, "attack_every": 2}
+    assert said["arguments"]["hidden"] == [100] * 5
+    assert said["card"] == "abc"
+    nominal = save_checkpoint(tmp_path, "net", 5, module, spec, CLASSES, "mlp", {}, {})
+    assert load_checkpoint(nominal).description()["attack"] is None

@@ -155,6 +155,17 @@ def test_independent_of_chunks_and_batches(card, folder, file, tmp_path):
         assert np.abs(difference).max() < 1e-6
 
 
+def test_onnx_runtime_gives_the_same_scores(card, folder, file, tmp_path):
+    pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+    stage.run(card, str(file), None, tmp_path / "torch.root")
+    stage.run(card_in(folder, backend="onnx"), str(file), None, tmp_path / "onnx.root")
+    (by_torch, _, said), (by_onnx, _, says) = friends(tmp_path / "torch.root"), friends(tmp_path / "onnx.root")
+    assert (said["backend"], says["backend"]) == ("torch", "onnx")
+    for name in COLUMNS:
+        difference = np.concatenate([np.asarray(x) for x in by_torch[name] - by_onnx[name]])
+        assert 0 <= np.abs(difference).max() < 1e-5, name
+
+
 def test_broken_chunk_keeps_the_alignment(card, file, tmp_path):
     path = shutil.copy(file, tmp_path / "broken.root")
     damage(path, "PFCands_dz", 1)

@@ -48,7 +48,11 @@ def requirements(project):
     extras = project["optional-dependencies"]
     wanted = [
         *project["dependencies"],
-        *(line for name in ("generate", "xrootd", "cms", "log", "fit", "test", "pack") for line in extras[name]),
+        *(
+            line
+            for name in ("generate", "xrootd", "cms", "log", "fit", "onnx", "test", "pack")
+            for line in extras[name]
+        ),
     ]
     return {canonicalize_name(Requirement(line).name): Requirement(line) for line in wanted}
 
