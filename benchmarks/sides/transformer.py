@@ -108,8 +108,7 @@ def train(options: dict[str, Any]) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4)
     objective = Objective(CrossEntropy(), Training(), None, NO_INPUTS, 1)
     lengths = flat.lengths.numpy()
-    generator = torch.Generator().manual_seed(1)
-    batches = list(batches_of(order.numpy(), options["batch"], lambda jets: lengths[jets], generator))
+    batches = list(batches_of(order.numpy(), options["batch"], lambda jets: lengths[jets]))
     call(module, collate(flat, torch.arange(8)))
     before = peak_memory()
     with Stopwatch() as watch:

@@ -136,6 +136,7 @@ class DeepJet(nn.Module):
     needs_vectors: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = ()
     wants_buckets: ClassVar[bool] = False
+    cuts_batches: ClassVar[bool] = False
 
     def __init__(self, config: DeepJetConfig) -> None:
         super().__init__()

@@ -57,6 +57,7 @@ class DeepSets(nn.Module):
     needs_vectors: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = ()
     wants_buckets: ClassVar[bool] = False
+    cuts_batches: ClassVar[bool] = False
 
     def __init__(self, config: DeepSetsConfig) -> None:
         super().__init__()

@@ -298,6 +298,34 @@ class Tokens:
         slots_T, order_T = torch.cat(slots).sort()
         return cls(order_T, slots_T, mask_BL)
 
+    def parts(self, constituents: int | None) -> list[Part]:
+        """Cut into neighbouring jets with about so many tokens together, each part padded to its longest jet.
+
+        Parameters
+        ----------
+        constituents : int or None
+            Tokens of a part, one jet's more at most; None: all jets are one part.
+        """
+        counts_B = self.mask_BL.sum(1)
+        behind_B = counts_B.cumsum(0)
+        if constituents is None or not len(counts_B) or int(behind_B[-1]) <= constituents:
+            return [Part(slice(0, len(counts_B)), slice(0, len(self.slots_T)), self)]
+        part_B = (behind_B - 1).clamp(min=0).div(constituents, rounding_mode="floor")
+        ends = part_B.unique_consecutive(return_counts=True)[1].cumsum(0).tolist()
+        rows = [0, *(int(behind_B[end - 1]) for end in ends)]
+        jets = [0, *ends]
+        return [
+            self._part(slice(*jets[i : i + 2]), slice(*rows[i : i + 2]), int(counts_B[jets[i] : jets[i + 1]].max()))
+            for i in range(len(ends))
+        ]
+
+    def _part(self, jets: slice, rows: slice, longest: int) -> Part:
+        length, padded = max(1, longest), self.mask_BL.shape[1]
+        jet_T = self.jet_T[rows]
+        slots_T = self.slots_T[rows] - jet_T * padded + (jet_T - jets.start) * length
+        every_T = torch.arange(len(slots_T), device=slots_T.device)
+        return Part(jets, rows, Tokens(every_T, slots_T, self.mask_BL[jets, :length]))
+
     @property
     def _is_full(self) -> bool:
         """Whether all jets are as long as the longest: there is no padding."""
@@ -320,3 +348,20 @@ class Tokens:
         if self._is_full:
             return padded_BLD.flatten(0, 1)
         return padded_BLD.flatten(0, 1).index_select(0, self.slots_T)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some neighbouring jets of a batch.
+
+    Parameters
+    ----------
+    jets, rows : slice
+        Which jets, and which of the batch's rows (T) are theirs.
+    tokens : Tokens
+        Of these jets alone, in order already.
+    """
+
+    jets: slice
+    rows: slice
+    tokens: Tokens

@@ -85,6 +85,7 @@ class MLP(nn.Module):
     needs_vectors: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = ()
     wants_buckets: ClassVar[bool] = False
+    cuts_batches: ClassVar[bool] = False
 
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()

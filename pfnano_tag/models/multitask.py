@@ -162,6 +162,7 @@ class Multitask(nn.Module):
     """Logits of the flavour from `forward`, as of every network; the outputs of all tasks from `outputs`."""
 
     wants_buckets: ClassVar[bool] = True
+    cuts_batches: ClassVar[bool] = False
     needs_vectors: ClassVar[bool] = False
 
     def __init__(self, config: MultitaskConfig) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -75,6 +76,48 @@ def _hypot(a: Tensor, b: Tensor) -> Tensor:
     return (a.square() + b.square()).sqrt() if exporting() else torch.hypot(a, b)
 
 
+@dataclass(frozen=True)
+class _Pairs:
+    """The real pairs i >= j of some jets: their features, and where in the jets' matrices they stand.
+
+    Parameters
+    ----------
+    features_P4 : Tensor
+        From `pair_features`.
+    place_P, mirrored_P : Tensor
+        int64, place of (i, j) and of (j, i) in the flattened (B, L, L) matrices.
+    jets, length : int
+        B and L.
+    """
+
+    features_P4: Tensor
+    place_P: Tensor
+    mirrored_P: Tensor
+    jets: int
+    length: int
+
+    @classmethod
+    def of(cls, vectors_BL4: Tensor, mask_BL: Tensor) -> _Pairs:
+        jets, length = mask_BL.shape
+        below = torch.ones(length, length, dtype=torch.bool, device=mask_BL.device).tril()
+        jet_P, i_P, j_P = (mask_BL[:, :, None] & mask_BL[:, None, :] & below).nonzero(as_tuple=True)
+        first_P = jet_P * length
+        first, second = first_P + i_P, first_P + j_P
+        with torch.no_grad():  # four-vectors are data, never attacked here
+            tokens = kinematics(vectors_BL4).flatten(0, 1)
+            features_P4 = pair_features(tokens.index_select(0, first), tokens.index_select(0, second))
+        return cls(features_P4, first * length + j_P, second * length + i_P, jets, length)
+
+    def bias(self, embedded_PH: Tensor) -> Tensor:
+        """Embedded pairs as matrices (B, H, L, L), zero where either token is padding."""
+        # Heads come first, so that each head's bias is a contiguous matrix; both halves of it are set.
+        bias_HP = embedded_PH.t()
+        empty = bias_HP.new_zeros(len(bias_HP), self.jets * self.length * self.length)
+        lower = empty.index_copy(1, self.place_P, bias_HP)
+        both = lower.index_copy(1, self.mirrored_P, bias_HP)
+        return both.view(len(bias_HP), self.jets, self.length, self.length).transpose(0, 1)
+
+
 class PairEmbedding(nn.Module):
     """Attention bias per head from pair features: computed on real pairs i >= j, then mirrored.
 
@@ -106,19 +149,22 @@ class PairEmbedding(nn.Module):
 
     def forward(self, vectors_BL4: Tensor, mask_BL: Tensor) -> Tensor:
         """Bias (B, H, L, L), zero where either token is padding."""
-        jets, length = mask_BL.shape
-        below = torch.ones(length, length, dtype=torch.bool, device=mask_BL.device).tril()
-        jet_P, i_P, j_P = (mask_BL[:, :, None] & mask_BL[:, None, :] & below).nonzero(as_tuple=True)
-        first_P = jet_P * length
-        with torch.no_grad():  # four-vectors are data, never attacked here
-            tokens = kinematics(vectors_BL4).flatten(0, 1)
-            pairs_P4 = pair_features(tokens.index_select(0, first_P + i_P), tokens.index_select(0, first_P + j_P))
-        bias_HP = self.embed(pairs_P4).t()
-        # Heads come first, so that each head's bias is a contiguous matrix; both halves of it are set.
-        empty = bias_HP.new_zeros(self.heads, jets * length * length)
-        lower = empty.index_copy(1, (first_P + i_P) * length + j_P, bias_HP)
-        both = lower.index_copy(1, (first_P + j_P) * length + i_P, bias_HP)
-        return both.view(self.heads, jets, length, length).transpose(0, 1)
+        return self.of_parts([(vectors_BL4, mask_BL)])[0]
+
+    def of_parts(self, parts: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """Bias of each part of a batch; the statistics of batch norm are those of all pairs.
+
+        Parameters
+        ----------
+        parts : sequence of (Tensor, Tensor)
+            Four-vectors (B, L, 4) and mask (B, L) of each part.
+        """
+        found = [_Pairs.of(vectors_BL4, mask_BL) for vectors_BL4, mask_BL in parts]
+        if len(found) == 1:
+            return [found[0].bias(self.embed(found[0].features_P4))]
+        embedded = self.embed(torch.cat([pairs.features_P4 for pairs in found]))
+        sizes = [len(pairs.features_P4) for pairs in found]
+        return [pairs.bias(rows) for pairs, rows in zip(found, embedded.split(sizes), strict=True)]
 
     def embed(self, pairs_P4: Tensor) -> Tensor:
         """Embedded pairs (P, H)."""

@@ -15,7 +15,7 @@ jet (padded), F features, D width, H heads, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pfnano_tag.models.attention import VERSIONS, AttentionBlock
-from pfnano_tag.models.layers import ACTIVATIONS, RowNorm, Tokens
+from pfnano_tag.models.layers import ACTIVATIONS, Part, RowNorm, Tokens
 from pfnano_tag.models.pairs import PairEmbedding, padding_bias
 
 
@@ -108,14 +108,23 @@ class ParticleTransformer(nn.Module):
     """Class token after particle attention over the tokens of all groups -> logits.
 
     The pair bias is embedded once and shared by all particle blocks; class blocks have none.
+
+    Attributes
+    ----------
+    constituents_at_once : int or None
+        In training, neighbouring jets with so many constituents together go through the blocks at once, padded to
+        their longest; batch norm has the constituents and pairs of the whole batch. None: all jets at once. The
+        result does not depend on it; a batch in the order of its jets' lengths has least padding.
     """
 
     wants_buckets: ClassVar[bool] = True
+    cuts_batches: ClassVar[bool] = True
     targets: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: ParticleTransformerConfig) -> None:
         super().__init__()
         self.config = config
+        self.constituents_at_once: int | None = None
         self.needs_vectors = bool(config.pair)
         style, width, activation = VERSIONS[config.version], config.embed[-1], config.activation
         groups = {name: features for name, features in config.features.items() if name != "jet"}
@@ -167,23 +176,44 @@ class ParticleTransformer(nn.Module):
         tokens = Tokens.of([mask[name] for name in self.embed])
         x_TD = torch.cat([embed(x[name][mask[name]]) for name, embed in self.embed.items()])
         x_TD = x_TD.index_select(0, tokens.order_T)
+        parts = tokens.parts(self.constituents_at_once if self.training else None)
+        biases = self._pair_biases(tokens, parts, mask, vectors)
+        summaries = [
+            self._attend(x_TD[part.rows], part.tokens, bias) for part, bias in zip(parts, biases, strict=True)
+        ]
+        summary_BD = summaries[0] if len(summaries) == 1 else torch.cat(summaries)
+        if self.config.jet_inputs:
+            summary_BD = torch.cat([summary_BD, jet_BF], dim=1)
+        logits_BK: Tensor = self.head(summary_BD)
+        return logits_BK
+
+    def _pair_biases(
+        self,
+        tokens: Tokens,
+        parts: Sequence[Part],
+        mask: Mapping[str, Tensor],
+        vectors: Mapping[str, Tensor] | None,
+    ) -> list[Tensor | None]:
+        """Bias of each part's pairs (B, H, L, L); None without a pair embedding."""
+        if self.pair is None:
+            return [None for _ in parts]
+        if vectors is None:
+            raise ValueError("the pair embedding needs the constituents' four-vectors")
+        vectors_T4 = torch.cat([vectors[name][mask[name]] for name in self.embed]).index_select(0, tokens.order_T)
+        return list(
+            self.pair.of_parts([(part.tokens.padded(vectors_T4[part.rows]), part.tokens.mask_BL) for part in parts])
+        )
+
+    def _attend(self, x_TD: Tensor, tokens: Tokens, pair_bias: Tensor | None) -> Tensor:
+        """Blocks over the tokens of some jets -> what the head sees of each (B, D)."""
         padding = padding_bias(tokens.mask_BL, x_TD.dtype)
-        bias = padding
-        if self.pair is not None:
-            if vectors is None:
-                raise ValueError("the pair embedding needs the constituents' four-vectors")
-            vectors_T4 = torch.cat([vectors[name][mask[name]] for name in self.embed])
-            bias = self.pair(tokens.padded(vectors_T4.index_select(0, tokens.order_T)), tokens.mask_BL) + padding
+        bias = padding if pair_bias is None else pair_bias + padding
         for block in self.blocks:
             if self.config.recompute and self.training:
                 x_TD = checkpoint(block, x_TD, tokens, bias, use_reentrant=False)
             else:
                 x_TD = block(x_TD, tokens, bias)
-        summary_BD = self._summarise(x_TD, tokens, F.pad(padding, (1, 0)))
-        if self.config.jet_inputs:
-            summary_BD = torch.cat([summary_BD, jet_BF], dim=1)
-        logits_BK: Tensor = self.head(summary_BD)
-        return logits_BK
+        return self._summarise(x_TD, tokens, F.pad(padding, (1, 0)))
 
     def _summarise(self, x_TD: Tensor, tokens: Tokens, bias: Tensor) -> Tensor:
         """Class tokens (B, D); without class blocks, the mean of each jet's tokens."""

@@ -254,8 +254,6 @@ class Loader:
         return [(file, self.share.chunks[file][place]) for file, place in order], generator
 
     def _batches(self, window: Window, epoch: int, generator: torch.Generator, start: int) -> Iterator[Batch]:
-        # Short and long batches come in the same order in all processes: otherwise each step waits for a long one.
-        of_buckets = torch.Generator().manual_seed(seed_of(self.seed, "buckets", epoch))
         lengths = window.lengths if self.buckets else None
         batch_size, buffer = self.share.batch_size(self.batch_size), self.share.buffer(self.buffer)
         wanted = max(buffer, 2 * batch_size) if buffer < self.jets else self.jets + 1
@@ -267,7 +265,7 @@ class Loader:
             leaving, staying = release(len(window), not more, batch_size, generator)
             if self.drawing is not None:
                 leaving = leaving[: self.jets - seen]
-            for jets in batches_of(leaving, batch_size, lengths, of_buckets):
+            for jets in batches_of(leaving, batch_size, lengths):
                 done += 1
                 if done > start:
                     yield self._batch(window, jets)

@@ -160,6 +160,9 @@ class Objective:
 
     def _parts(self, module: nn.Module, batch: Batch) -> list[Batch]:
         limit = self._settings.constituents_at_once if module.wants_buckets else None
+        if module.cuts_batches:  # batch norm has the whole batch: the network passes it in parts by itself
+            module.constituents_at_once = limit  # type: ignore[assignment]
+            limit = None
         parts = [batch] if limit is None else batch.parts(limit)
         if self._jets_at_once is None:
             return parts

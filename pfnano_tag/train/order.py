@@ -16,9 +16,6 @@ import torch
 from pfnano_tag.nano.columns import Index
 from pfnano_tag.train.decoding import FILES_AT_ONCE, ChunkOfFile
 
-POOL = 16
-"""Batches in a pool of length-sorted jets: 16 x 512 jets bring padding to a few per cent."""
-
 
 def seed_of(seed: int, *names: str | int) -> int:
     """A seed (63 bits) for one purpose, so that no two purposes share random numbers."""
@@ -70,8 +67,7 @@ def release(count: int, last: bool, batch_size: int, generator: torch.Generator)
     count : int
         Jets in the buffer.
     last : bool
-        Whether no jets come after these: then all leave. Else half of them do, in whole batches, and in whole pools
-        where there are that many: so pools begin at the same batches in all processes.
+        Whether no jets come after these: then all leave. Else half of them do, in whole batches.
     batch_size : int
         Jets in a batch.
     generator : torch.Generator
@@ -81,7 +77,6 @@ def release(count: int, last: bool, batch_size: int, generator: torch.Generator)
     if last:
         return order, order[:0]
     batches = max(1, count // 2 // batch_size)
-    batches -= batches % POOL if batches > POOL else 0
     return order[: batches * batch_size], np.sort(order[batches * batch_size :])
 
 
@@ -89,7 +84,6 @@ def batches_of(
     jets: Index,
     batch_size: int,
     lengths: Callable[[Index], Index] | None,
-    generator: torch.Generator,
 ) -> Iterator[Index]:
     """Cut jets into batches; the last one may be smaller.
 
@@ -100,20 +94,10 @@ def batches_of(
     batch_size : int
         Jets in a batch.
     lengths : callable or None
-        Gives the lengths of jets: whole batches are then made of jets of similar length, within random pools of
-        `POOL` batches whose order is random. A jet's place in the epoch does not depend on its length, and neither
-        does the chance to be in the last, smaller batch.
-    generator : torch.Generator
-        Source of randomness.
+        Gives the lengths of jets: each batch is then in their order, so that its parts have little padding. Which
+        jets are in a batch does not depend on their lengths: batches of jets of similar length were tried, and made
+        steps and batch norm that differ with the length, and a network that was worse by 0.02 in the AUC of CvsB.
     """
-    whole = len(jets) // batch_size * batch_size
-    for start in range(0, whole, POOL * batch_size):
-        pool = jets[start : min(start + POOL * batch_size, whole)]
-        batches = range(len(pool) // batch_size)
-        if lengths is not None:
-            pool = pool[np.argsort(lengths(pool), kind="stable")]
-            batches = permutation(len(batches), generator).tolist()
-        for batch in batches:
-            yield pool[batch * batch_size : (batch + 1) * batch_size]
-    if whole < len(jets):
-        yield jets[whole:]
+    for start in range(0, len(jets), batch_size):
+        batch = jets[start : start + batch_size]
+        yield batch if lengths is None else batch[np.argsort(lengths(batch), kind="stable")]

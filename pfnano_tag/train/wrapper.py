@@ -23,7 +23,7 @@ from pfnano_tag.train.failure import cause_of, forget, is_spoiled, keep
 from pfnano_tag.train.interruption import Interruption
 from pfnano_tag.train.objective import Objective, make_loss, weight_of
 from pfnano_tag.train.optimisation import bound_gradient, make_optimizer, rate_factor, set_learning_rate
-from pfnano_tag.train.order import POOL, seed_of
+from pfnano_tag.train.order import seed_of
 from pfnano_tag.train.recipe import Recipe
 from pfnano_tag.train.record import (
     Position,
@@ -40,6 +40,9 @@ from pfnano_tag.train.timing import Clock, read_timings, write_timings
 from pfnano_tag.train.validation import validate
 
 log = logging.getLogger(__name__)
+
+VALIDATED_BATCHES = 16
+"""Batches whose jets are in memory together in validation, from which those of similar length are put together."""
 
 
 class Stopped(Incomplete):
@@ -188,7 +191,7 @@ class Trainer:
 
     def _validate(self) -> Metrics:
         recipe, settings = self.recipe, self.recipe.settings
-        pools = self.loader.alike(self.stream.validation(POOL * settings.batch_size))
+        pools = self.loader.alike(self.stream.validation(VALIDATED_BATCHES * settings.batch_size))
         metrics = validate(
             self.result,
             pools,

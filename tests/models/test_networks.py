@@ -313,3 +313,22 @@ def test_massless_constituents_far_forward_give_finite_pairs():
     vectors = torch.tensor([[1.0, 0.0, -1e5, 1e5], [0.0, 1.0, -1e5, 1e5], [0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 1e5, 1e5]])
     tokens = kinematics(vectors)
     assert torch.isfinite(pair_features(tokens[:, None], tokens[None, :])).all()
+
+
+@pytest.mark.parametrize("arguments", [{}, {"class_blocks": 0}, {"pair": []}, {"recompute": True}], ids=str)
+@pytest.mark.parametrize("order", ["by length", "random"])
+def test_parts_of_a_batch_in_training_are_the_whole_batch(arguments, order):
+    """Outputs, gradients and running statistics: batch norm has all constituents and pairs, whatever the parts."""
+    flat = random_jets(60, seed=3)
+    indices = torch.argsort(flat.lengths) if order == "by length" else torch.randperm(60)
+    assert (flat.lengths == 0).any()  # also a jet without any
+    found = []
+    for limit in (None, 10_000, 150, 1):
+        module, batch = double(small("particle_transformer", {"dropout": 0.0, **arguments}), collate(flat, indices))
+        module.train().constituents_at_once = limit
+        out = call(module, batch)
+        (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+        found.append([out, *(p.grad for p in module.parameters()), *(b.double() for b in module.buffers())])
+    for other in found[1:]:
+        for first, second in zip(found[0], other, strict=True):
+            torch.testing.assert_close(second, first, rtol=1e-9, atol=1e-9)

@@ -54,7 +54,8 @@ class Hungry(nn.Module):
     def __init__(self, module, most, error):
         super().__init__()
         self.module, self.most, self.error = module, most, error
-        self.wants_buckets, self.targets = module.wants_buckets, module.targets
+        self.wants_buckets, self.cuts_batches = module.wants_buckets, module.cuts_batches
+        self.targets = module.targets
 
     def forward(self, jet_BF, *others):
         if len(jet_BF) > self.most:

@@ -96,6 +96,7 @@ CASES = {
     "batch_norm": ("particle_transformer", [0, 29, 40], WHOLE, None),
     "batch_norm_empty": ("particle_transformer", [0, 40, 40], WHOLE, None),
     "batch_norm_parts": ("particle_transformer", [0, 0, 40], {"constituents_at_once": 100}, None),
+    "batch_norm_uneven_parts": ("particle_transformer", [0, 29, 40], {"constituents_at_once": 60}, None),
     "batch_norm_kl": ("particle_transformer", [0, 12, 40], {**WHOLE, "attack": "fgsm", "attack_loss": "kl"}, FGSM),
     "deepjet": ("deepjet", [0, 31, 40], {}, None),
     "deepjet_without_constituents": ("deepjet", [0, 1, 40], {}, None),

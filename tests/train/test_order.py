@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pfnano_tag.train.decoding import FILES_AT_ONCE
-from pfnano_tag.train.order import POOL, batches_of, chunk_order, release, seed_of
+from pfnano_tag.train.order import batches_of, chunk_order, release, seed_of
 
 
 def generator(seed=0):
@@ -54,7 +54,7 @@ def test_a_jet_leaves_the_buffer_or_stays(count, batch_size, last, seed):
 def test_batches_hold_every_jet_once(lengths, batch_size, buckets):
     table = np.array(lengths, dtype=np.int64)
     jets = np.random.default_rng(1).permutation(len(lengths))
-    found = list(batches_of(jets, batch_size, table.__getitem__ if buckets else None, generator()))
+    found = list(batches_of(jets, batch_size, table.__getitem__ if buckets else None))
     assert sorted(np.concatenate([*found, jets[:0]]).tolist()) == list(range(len(lengths)))
     assert [len(batch) for batch in found[:-1]] == [batch_size] * (len(found) - 1)
     assert all(1 <= len(batch) <= batch_size for batch in found)
@@ -62,31 +62,16 @@ def test_batches_hold_every_jet_once(lengths, batch_size, buckets):
         assert np.array_equal(np.concatenate([*found, jets[:0]]), jets)
 
 
-def test_buckets_save_padding():
+def test_batches_are_sorted_inside_and_random_among_themselves():
+    """A batch holds the jets that it would hold unsorted: lengths decide on their order in it alone."""
     lengths = np.random.default_rng(0).integers(0, 50, 5000)
-    found = list(batches_of(np.arange(5000), 128, lengths.__getitem__, generator(1)))
-    padded = sum(len(batch) * lengths[batch].max() for batch in found)
-    assert padded < 1.15 * lengths.sum()
-    assert len({int(lengths[batch].max()) for batch in found[:POOL]}) > POOL / 2
-
-
-def test_a_place_in_the_epoch_does_not_depend_on_the_length():
-    """Mean place of short and of long jets, and the part of the long ones in the last, smaller batch."""
-    count, batch_size, trials = 2 * POOL * 8 + 60, 8, 300
-    lengths = np.random.default_rng(2).permutation(count)
-    short = lengths < count // 2
-    difference, in_last = [], []
-    for seed in range(trials):
-        order = release(count, True, batch_size, generator(seed))[0]
-        found = list(batches_of(order, batch_size, lengths.__getitem__, generator(1000 + seed)))
-        place = np.empty(count)
-        place[np.concatenate(found)] = np.arange(count)
-        difference.append((place[short].mean() - place[~short].mean()) / count)
-        assert len(found[-1]) == count % batch_size
-        in_last.append(short[found[-1]].mean())
-    for values, expected in ((difference, 0.0), (in_last, 0.5)):
-        assert abs(np.mean(values) - expected) < 4 * np.std(values) / np.sqrt(trials)
-    assert np.std(difference) < 0.2
+    jets = np.random.default_rng(1).permutation(5000)
+    plain, found = (list(batches_of(jets, 128, one)) for one in (None, lengths.__getitem__))
+    for sorted_, unsorted in zip(found, plain, strict=True):
+        assert set(sorted_.tolist()) == set(unsorted.tolist())
+        assert (np.diff(lengths[sorted_]) >= 0).all()
+    means = [lengths[batch].mean() for batch in found[:-1]]
+    assert np.std(means) < 1.5 * lengths.std() / np.sqrt(128)
 
 
 def test_flavours_that_lie_together_in_a_file_are_mixed_over_batches():
@@ -100,7 +85,7 @@ def test_flavours_that_lie_together_in_a_file_are_mixed_over_batches():
         while order and len(window) < size:
             window = np.concatenate([window, np.arange(jets) + jets * order.pop(0)])
         leaving, staying = release(len(window), not order, batch_size, random)
-        shares += [label[window[batch]].mean() for batch in batches_of(leaving, batch_size, None, random)]
+        shares += [label[window[batch]].mean() for batch in batches_of(leaving, batch_size, None)]
         window = window[staying]
     assert len(shares) == 100
     assert np.mean(shares) == pytest.approx(0.5)

@@ -118,14 +118,3 @@ def test_a_rank_without_jets_left_gives_empty_batches():
     assert [len(batch) for batch in batches] == [1] * 5 + [0] * 4
     assert batches[-1].groups["charged"].x_BNF.shape == (0, 0, 4)
     assert [len(batch) for batch in part_of(1, (5, 40)).loader(5, 1000, True, 5).epoch(1)] == [5] * 8 + [0]
-
-
-@pytest.mark.parametrize("buffer", [10**6, 3400])
-def test_short_and_long_batches_come_together_in_all_ranks(buffer):
-    """A step takes as long as the longest batch of a rank."""
-    training, lengths = (1280, 1920), []
-    for rank in range(2):
-        batches = part_of(rank, training).loader(40, buffer, True, 5).epoch(1)
-        lengths.append([sum(int(group.mask_BN.sum()) for group in b.groups.values()) / len(b) for b in batches])
-    assert len(lengths[0]) == len(lengths[1]) == 80
-    assert np.corrcoef(lengths)[0, 1] > 0.9
