@@ -32,9 +32,9 @@ class Training(Section):
     """Jets per batch."""
 
     constituents_at_once: Annotated[int, Field(ge=1)] | None = 2048
-    """Constituents that pass a network of sequences (particle_transformer, multitask) forward and backward at once: a
-    batch with more is split by jets, and the gradients add up to that of the whole batch's sum(w l)/sum(w). Bounds
-    the memory, whatever the jets' lengths; batch norm sees the parts. null: never split."""
+    """Constituents that pass the blocks of a network of sequences (particle_transformer, multitask) at once: a
+    batch with more is split by jets, short ones first, which saves padding. Gradients, and the statistics of batch
+    norm, are those of the whole batch. null: never split."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the layers in a training: bfloat16 where torch's autocast holds it to be safe (matrix products,

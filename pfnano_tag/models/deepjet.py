@@ -129,8 +129,7 @@ class DeepJet(nn.Module):
     """`head(dense([norm(jet), branch_g(x) for each group g]))` -> logits.
 
     The output depends on the order of the constituents, which is the input specification's: most displaced first. In
-    training it depends on the other jets of the batch, by the batch norm; therefore batches are not made of jets of
-    similar length.
+    training it depends on the other jets of the batch, by the batch norm.
     """
 
     needs_vectors: ClassVar[bool] = False

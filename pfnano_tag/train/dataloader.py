@@ -158,7 +158,7 @@ class Stream:
         buffer : int
             Jets that all processes shuffle at a time, at least two batches.
         buckets : bool
-            Put jets of similar length together.
+            Put the jets of a batch in the order of their lengths.
         seed : int
             Of the study.
         pin : bool

@@ -101,9 +101,9 @@ class Objective:
         them: loss and gradients remain to be added up (`World.add_gradients`).
 
         The batch passes in parts whose gradients add up: a network of sequences takes so many constituents at once
-        (`training.constituents_at_once`), and where memory runs out, the jets at once are halved from then on. The
-        sums of a part are divided by the weights of the whole batch, each task's by its own. A geometric mean of
-        losses is no sum: there the loss is the mean over the parts.
+        (`training.constituents_at_once`; one with batch norm cuts the batch by itself), and where memory runs out,
+        the jets at once are halved from then on. The sums of a part are divided by the weights of the whole batch,
+        each task's by its own. A geometric mean of losses is no sum: there the loss is the mean over the parts.
 
         Parameters
         ----------
@@ -266,8 +266,7 @@ def _half(jets: int, error: BaseException) -> int:
 def _too_large_together(jets: int, error: BaseException) -> DataError:
     return DataError(
         f"out of memory with {jets} jets at once ({error}); several processes whose batch norm has the jets of all "
-        "can't halve them by the way: lower training.constituents_at_once or training.batch_size, or start more "
-        "processes"
+        "can't halve them by the way: lower training.batch_size, or start more processes"
     )
 
 
