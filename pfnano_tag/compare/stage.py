@@ -197,7 +197,8 @@ def _blinded(card: Card, findings: Findings) -> dict[str, Any]:
     windows = card.comparison.blind
     found = {}
     for name, ranges in findings.blinded.items():
-        window = windows.get(name.removeprefix("agreement_"), windows.get(name, ()))
+        quantity = name.removeprefix("agreement_").removeprefix("without_cut_")
+        window = windows[name] if name in windows else windows[quantity]
         found[name] = {"window": list(window), "hidden": [list(one) for one in ranges]}
     return found
 
