@@ -120,7 +120,9 @@ def refuse_blinded(card: Card, scores: Iterable[Score], variables: Mapping[str, 
     chosen = list(scores)
     networks = {score.model for score in chosen} - {NO_MODEL}
     read = dict.fromkeys(score.variable for score in chosen)
-    read |= dict.fromkeys(name for name, v in variables.items() if v.axes and networks & {c.model for c in v.categories})
+    read |= dict.fromkeys(
+        name for name, v in variables.items() if v.axes and networks & {c.model for c in v.categories}
+    )
     windows = card.comparison.blind
     blinded = [name for name in read if hidden_bins(variables[name], windows).any()]
     if blinded:

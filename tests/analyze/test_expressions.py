@@ -103,3 +103,48 @@ def test_names_and_branches_are_checked_before_any_work(events, card_with, tmp_p
 def test_wrong_entries(card_with, entry, problem):
     with pytest.raises(ValueError, match=problem):
         card_with([], histograms={"expressions": {"x": entry}})
+
+
+def test_lost_objects_are_lost_to_expressions_too(generated_mc, card_with, tmp_path):
+    """Counters, tables and links know of them; what has no pT or index any more is filled nowhere."""
+    axis = {"range": [-5.5, 1194.5], "bins": 1200}
+    asked = {
+        "tracks": "count(PFCands_charge != 0)",
+        "candidates": "nPFCands",
+        "pt": "PFCands_pt",
+        "links": "nJetPFCands",
+        "vertices": "nSV",
+        "found": "count(SV_eta > -99)",
+    }
+    section = {
+        "lost": {"kind": "tracking_efficiency", "loss": 0.5},
+        "gone": {"kind": "vertex_efficiency", "loss": 0.5},
+    }
+    expressions = {name: {"expression": text, **axis} for name, text in asked.items()}
+    card = card_with(
+        [],
+        regions={"all": {"selection": "all_jets"}},
+        systematics=section,
+        histograms={"expressions": expressions, "stored": "none"},
+    )
+    stage.run(card, "mc", str(generated_mc), tmp_path / "h.root", [])
+    with JobResult(tmp_path / "h.root") as result:
+
+        def of(name, systematic):
+            variable, values = result.variables[name], result.read(name).values
+            rows = [i for i, category in enumerate(variable.categories) if category.systematic == systematic]
+            return values[rows].sum(axis=0)
+
+        def mean(name, systematic):
+            values = of(name, systematic)
+            return values[1:-1] @ np.arange(-5, 1195) / values.sum()
+
+        assert mean("tracks", "lost") == pytest.approx(0.5 * mean("tracks", "nominal"), rel=0.05)
+        charged = mean("tracks", "nominal") - mean("tracks", "lost")
+        assert mean("candidates", "nominal") - mean("candidates", "lost") == pytest.approx(charged)
+        assert of("pt", "lost").sum() < 0.9 * of("pt", "nominal").sum()
+        assert not of("pt", "lost")[:6].any()
+        assert mean("links", "lost") < 0.9 * mean("links", "nominal")
+        for name in ("vertices", "found"):
+            assert mean(name, "gone") == pytest.approx(0.5 * mean(name, "nominal"), rel=0.2)
+            assert mean(name, "lost") == mean(name, "nominal")

@@ -163,7 +163,10 @@ def with_pair_and_cut(path):
     axes = (Axis("BvsL", "BvsL", "", (0.0, 0.5, 1.0)), Axis("jet_pt", "pt", "GeV", (20.0, 50.0, 100.0)))
     with JobResult(path) as job:
         contents = {name: (one, job.read(name)) for name, one in job.variables.items()}
-        for name, kind, like in (("pair_BvsL_jet_pt", "pair", "BvsL"), ("without_cut_jet_pt", "kinematics", "jet_pt")):
+        for name, kind, like in (
+            ("pair_BvsL_jet_pt", "pair", "BvsL"),
+            ("without_cut_jet_pt", "kinematics", "jet_pt"),
+        ):
             bins, used = (16, axes) if kind == "pair" else (20, ())
             high, quantity = (16.0, "BvsL:jet_pt") if used else (300.0, "jet_pt")
             categories = job.variables[like].categories
