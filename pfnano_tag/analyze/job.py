@@ -166,21 +166,22 @@ class Job:
         }
 
     @cached_property
-    def key(self) -> dict[str, Any]:
-        """What the job's result depends on, as JSON content."""
+    def dataset_settings(self) -> dict[str, Any]:
+        """What must agree between the jobs of a dataset, as JSON content."""
         mask = self.dataset.lumi_mask
         return {
-            **self.settings,
-            "file": self.source.identity,
-            "dataset": {
-                "name": self.dataset.name,
-                "kind": self.dataset.kind,
-                "test_only": self.test_only,
-                "triggers": list(self.dataset.triggers),
-                "vetoes": list(self.dataset.vetoes),
-            },
+            "name": self.dataset.name,
+            "kind": self.dataset.kind,
+            "test_only": self.test_only,
+            "triggers": list(self.dataset.triggers),
+            "vetoes": list(self.dataset.vetoes),
             "lumi_mask": None if mask is None else file_hash(Path(mask)),
         }
+
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """What the job's result depends on, as JSON content."""
+        return {**self.settings, "file": self.source.identity, "dataset": self.dataset_settings}
 
     def provenance(self) -> dict[str, Any]:
         """Return the part of the result's provenance that is known before the file is read."""
@@ -196,6 +197,7 @@ class Job:
             },
             "settings": content_hash(self.settings),
             "settings_by_part": self.settings,
+            "settings_of_dataset": self.dataset_settings,
             "models": {name: tagger.description() for name, tagger in self.networks.taggers.items()},
             "backend": self.card.resources.backend if self.networks.taggers else None,
             "regions": list(self.card.regions),

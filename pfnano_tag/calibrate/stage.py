@@ -128,7 +128,7 @@ def refuse_blinded(card: Card, scores: Iterable[Score], variables: Mapping[str, 
     if blinded:
         raise CardError(
             f"the card blinds {', '.join(blinded)} (comparison.blind: {', '.join(windows)}); a fit would look at the "
-            "data. Take the window out, or choose others by calibration.taggers and discriminants, and histograms.pairs"
+            "data. Take the window out, or choose others by calibration.taggers, discriminants and histograms.pairs"
         )
 
 

@@ -176,6 +176,7 @@ def _results(card: Card, merger: Merger, normalisation: Normalisation, findings:
         "stack_by": card.comparison.stack_by,
         "systematics": findings.sources,
         "blinded": _blinded(card, findings),
+        "left_out": {name: [str(path) for path in paths] for name, paths in merger.partial.items()},
         "datasets": summary(merger, normalisation),
         "cutflows": cutflows(merger, normalisation),
         "agreement": entries,
