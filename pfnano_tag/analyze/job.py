@@ -24,7 +24,7 @@ from pfnano_tag.card.systematics import Systematic
 from pfnano_tag.errors import CardError, DataError, MissingBranch
 from pfnano_tag.infer.networks import Networks, load_networks
 from pfnano_tag.infer.prediction import ATTACKS_NEED_TORCH
-from pfnano_tag.nano.expressions import expression_branches
+from pfnano_tag.nano.expressions import check_expression, expression_branches
 from pfnano_tag.nano.plan import Plan
 from pfnano_tag.nano.reader import PFNanoFile
 from pfnano_tag.nano.taggers import stored_branches
@@ -298,3 +298,19 @@ def _check_branches(job: Job) -> None:
         attempt(lambda name=name, systematic=systematic: distortion_branches(name, systematic, source.contents))
     if problems:
         raise MissingBranch("\n".join(dict.fromkeys(problems)))
+    _check_expressions(job)
+
+
+def _check_expressions(job: Job) -> None:
+    """Complain about all expressions that make no sense for the file at once; a chunk would be lost to each."""
+    texts = {f"histograms.expressions.{n}": one.expression for n, one in job.card.histograms.expressions.items()}
+    for name, factor in job.factors.items():
+        texts |= {f"weights.factors.{name}.{key}": text for key, text in factor.texts.items()}
+    nothing, problems = job.source.chunk(0, 0), []
+    for key, text in texts.items():
+        try:
+            check_expression(text, nothing)
+        except CardError as error:
+            problems.append(f"{key}: {error} ({job.source.path})")
+    if problems:
+        raise CardError("\n".join(problems))

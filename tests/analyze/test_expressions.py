@@ -148,3 +148,43 @@ def test_lost_objects_are_lost_to_expressions_too(generated_mc, card_with, tmp_p
         for name in ("vertices", "found"):
             assert mean(name, "gone") == pytest.approx(0.5 * mean(name, "nominal"), rel=0.2)
             assert mean(name, "lost") == mean(name, "nominal")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Jet_pt + Muon_pt", "mixes objects of two collections, Jet and Muon"),
+        ("count(Jet_pt > Muon_pt)", "mixes objects of two collections, Jet and Muon"),
+        ("sum(PV_npvs)", "sum is taken of a value that events have once"),
+        ("Jet_pt & 1", "bitwise_and"),
+    ],
+)
+def test_expressions_that_make_no_sense_lose_no_chunk(events, card_with, tmp_path, text, reason):
+    """They are refused before any work, all at once, and not found in chunk after chunk."""
+    histograms = {"expressions": {name: {"expression": text, "range": [0, 1]} for name in ("one", "two")}}
+    factors = {"f": {"kind": "expression", "nominal": text}}
+    card = card_with([], histograms=histograms, weights={"factors": factors})
+    with pytest.raises(CardError, match=reason) as found:
+        stage.run(card, "mc", str(events[1]), tmp_path / "h.root", [])
+    assert len(str(found.value).splitlines()) == 3
+    assert "weights.factors.f.nominal: " in str(found.value)
+    assert not (tmp_path / "h.root").exists()
+
+
+def test_objects_are_jets_by_name_and_not_by_number(card_with, tmp_path):
+    """As many muons as jets in every event: they are muons all the same, in any chunk."""
+    branches = content("mc", 7, 40)
+    for name in [name for name in branches if name.startswith("Muon_")]:
+        first = {"Muon_tightId": branches["Jet_pt"] > 0, "Muon_charge": branches["Jet_jetId"]}
+        branches[name] = first.get(name, branches["Jet_pt"])
+    path = write(tmp_path / "mc.root", branches)
+    one = {"expression": "Muon_pt / sum(Jet_pt > 0)", "range": [0, 1000]}
+    card = card_with([], regions={"leading": REGIONS["leading"]}, histograms={"expressions": {"x": one}})
+    stage.run(card, "mc", str(path), tmp_path / "h.root", [])
+    with JobResult(tmp_path / "h.root") as result:
+        raw = result.cutflows["leading"].raw[-1]
+        jets, muons = (np.count_nonzero(result.read(name).variances.sum(axis=0)) for name in ("jet_eta", "x"))
+        assert raw > 0
+        assert result.read("x").variances.sum() > 1.5 * result.read("jet_eta").variances.sum()
+        assert jets
+        assert muons
