@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +36,13 @@ class ReadyFactor:
     evaluate : callable
         Gives the factor of a chunk's events, float64 [events], as `nominal`, and `up` and `down` where it has them;
         and how many values were brought to the edge of a correction's range.
+    texts : mapping of str
+        Its expressions, by their keys.
     """
 
     branches: tuple[str, ...]
     evaluate: Callable[[Chunk], tuple[dict[str, Values], int]]
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 def ready_factors(card: Card, dataset: Dataset) -> dict[str, ReadyFactor]:
@@ -73,12 +76,14 @@ def _ready(name: str, factor: Factor, opened: dict[str, dict[str, Correction]]) 
     if isinstance(factor, ExpressionFactor):
         texts = {NOMINAL: factor.nominal, **_varied(factor)}
         branches = dict.fromkeys(branch for text in texts.values() for branch in expression_branches(text))
-        return ReadyFactor(tuple(branches), lambda chunk: (_of_expressions(name, texts, chunk), 0))
+        return ReadyFactor(tuple(branches), lambda chunk: (_of_expressions(name, texts, chunk), 0), texts)
     if isinstance(factor, PileupFactor):
         weights, branch = read_pileup(name, factor), factor.branch
         return ReadyFactor((branch,), lambda chunk: (weights.of(np.asarray(chunk[branch], dtype=np.float64)), 0))
     correction = corrections_of(name, factor, opened)
-    return ReadyFactor(correction.branches, correction.evaluate)
+    asked = {f"inputs.{key}": text for key, text in correction.expressions.items()}
+    asked |= {"where": correction.factor.where} if correction.factor.where else {}
+    return ReadyFactor(correction.branches, correction.evaluate, asked)
 
 
 def _varied(factor: BranchFactor | ExpressionFactor) -> dict[str, str]:

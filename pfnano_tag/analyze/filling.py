@@ -28,7 +28,7 @@ from pfnano_tag.infer.networks import Networks
 from pfnano_tag.infer.prediction import Watcher, predict
 from pfnano_tag.models.batch import Batch
 from pfnano_tag.nano.columns import Index, Jagged, list_of_row
-from pfnano_tag.nano.expressions import evaluate, expression_branches
+from pfnano_tag.nano.expressions import collection_of, evaluate
 from pfnano_tag.nano.jets import JetTable
 from pfnano_tag.nano.reader import Chunk
 from pfnano_tag.nano.schema import transformed_back
@@ -182,7 +182,7 @@ def fill_expressions(
     pt: Jagged = chunk["Jet_pt"]
     for variable in (one for one in histograms.variables.values() if one.kind == "expression"):
         found = evaluate(variable.quantity, chunk)
-        if isinstance(found, Jagged) and np.array_equal(found.offsets, pt.offsets) and _names_jets(variable.quantity):
+        if isinstance(found, Jagged) and collection_of(variable.quantity, chunk) == "Jet":
             _fill(histograms, variable.name, jets, np.asarray(found.values[jets.row], dtype=np.float64))
             continue
         values = np.asarray(found.values if isinstance(found, Jagged) else found, dtype=np.float64)
@@ -193,11 +193,6 @@ def fill_expressions(
             events = event[rows]
             own = {systematic: selection.weighted(weight)[events] for systematic, weight in weights.items()}
             histograms.fill(variable.name, nominal(region), values[rows], own, flavour[first[events]])
-
-
-def _names_jets(expression: str) -> bool:
-    """Return whether objects of an expression are jets: the branches of one collection name it."""
-    return any(name.startswith("Jet_") for name in expression_branches(expression))
 
 
 def fill_inputs(histograms: Histograms, table: JetTable, jets: ChosenJets) -> None:

@@ -106,7 +106,7 @@ def _missing_momentum(chunk: Chunk, factor: NDArray[np.float64], read: frozenset
     change = np.where(np.isfinite(pt) & (np.maximum(pt, pt * factor) > MET_JET_PT), pt * (factor - 1), 0.0)
     dx, dy = (np.bincount(event, change * way, chunk.num_events) for way in (np.cos(phi), np.sin(phi)))
     columns: Columns = {}
-    for name in (name for name in MET if f"{name}_pt" in read and f"{name}_phi" in read):
+    for name in (name for name in MET if {f"{name}_pt", f"{name}_phi"} & read):
         met, angle = (np.asarray(chunk[f"{name}_{what}"], dtype=np.float64) for what in ("pt", "phi"))
         x, y = met * np.cos(angle) - dx, met * np.sin(angle) - dy
         columns[f"{name}_pt"] = np.hypot(x, y).astype(chunk[f"{name}_pt"].dtype)

@@ -24,7 +24,7 @@ from pfnano_tag.card.systematics import Systematic
 from pfnano_tag.errors import CardError, DataError, MissingBranch
 from pfnano_tag.infer.networks import Networks, load_networks
 from pfnano_tag.infer.prediction import ATTACKS_NEED_TORCH
-from pfnano_tag.nano.expressions import expression_branches
+from pfnano_tag.nano.expressions import check_expression, expression_branches
 from pfnano_tag.nano.plan import Plan
 from pfnano_tag.nano.reader import PFNanoFile
 from pfnano_tag.nano.taggers import stored_branches
@@ -166,21 +166,22 @@ class Job:
         }
 
     @cached_property
-    def key(self) -> dict[str, Any]:
-        """What the job's result depends on, as JSON content."""
+    def dataset_settings(self) -> dict[str, Any]:
+        """What must agree between the jobs of a dataset, as JSON content."""
         mask = self.dataset.lumi_mask
         return {
-            **self.settings,
-            "file": self.source.identity,
-            "dataset": {
-                "name": self.dataset.name,
-                "kind": self.dataset.kind,
-                "test_only": self.test_only,
-                "triggers": list(self.dataset.triggers),
-                "vetoes": list(self.dataset.vetoes),
-            },
+            "name": self.dataset.name,
+            "kind": self.dataset.kind,
+            "test_only": self.test_only,
+            "triggers": list(self.dataset.triggers),
+            "vetoes": list(self.dataset.vetoes),
             "lumi_mask": None if mask is None else file_hash(Path(mask)),
         }
+
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """What the job's result depends on, as JSON content."""
+        return {**self.settings, "file": self.source.identity, "dataset": self.dataset_settings}
 
     def provenance(self) -> dict[str, Any]:
         """Return the part of the result's provenance that is known before the file is read."""
@@ -196,6 +197,7 @@ class Job:
             },
             "settings": content_hash(self.settings),
             "settings_by_part": self.settings,
+            "settings_of_dataset": self.dataset_settings,
             "models": {name: tagger.description() for name, tagger in self.networks.taggers.items()},
             "backend": self.card.resources.backend if self.networks.taggers else None,
             "regions": list(self.card.regions),
@@ -296,3 +298,19 @@ def _check_branches(job: Job) -> None:
         attempt(lambda name=name, systematic=systematic: distortion_branches(name, systematic, source.contents))
     if problems:
         raise MissingBranch("\n".join(dict.fromkeys(problems)))
+    _check_expressions(job)
+
+
+def _check_expressions(job: Job) -> None:
+    """Complain about all expressions that make no sense for the file at once; a chunk would be lost to each."""
+    texts = {f"histograms.expressions.{n}": one.expression for n, one in job.card.histograms.expressions.items()}
+    for name, factor in job.factors.items():
+        texts |= {f"weights.factors.{name}.{key}": text for key, text in factor.texts.items()}
+    nothing, problems = job.source.chunk(0, 0), []
+    for key, text in texts.items():
+        try:
+            check_expression(text, nothing)
+        except CardError as error:
+            problems.append(f"{key}: {error} ({job.source.path})")
+    if problems:
+        raise CardError("\n".join(problems))

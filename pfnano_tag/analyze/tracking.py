@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,15 +26,28 @@ from pfnano_tag.nano.selection import aligned, integers
 Columns = dict[str, "Jagged | NDArray[Any]"]
 Array = NDArray[np.floating]
 
-LOST = -1.0
-"""pT [GeV] that a lost candidate gets: below any threshold, it belongs to no jet."""
-
 VALUE, SIGNIFICANCE = "JetPFCands_btagSip3dVal", "JetPFCands_btagSip3dSig"
 STORED = (VALUE, SIGNIFICANCE, "JetPFCands_btagJetDistVal")
 """What files may hold of impact parameters: what the variation does to the derived values is done to these."""
 
 _TRACKS = ("PFCands_pt", "PFCands_d0", "PFCands_dz", "PFCands_d0Err", "PFCands_dzErr")
 _DIRECTIONS = ("PFCands_eta", "PFCands_phi", "Jet_pt", "Jet_eta", "Jet_phi")
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A collection that jets are linked to: names of the table, of the links, of the row in the table, and the
+    branches that are needed whatever the job reads, one of the table first.
+    """
+
+    table: str
+    links: str
+    index: str
+    needed: tuple[str, ...]
+
+
+TRACKS = Linked("PFCands", "JetPFCands", CANDIDATE_LINKS[1], ("PFCands_pt", "PFCands_charge", *CANDIDATE_LINKS))
+VERTICES = Linked("SV", "JetSVs", SV_LINKS[1], (*SV_DIRECTION, *SV_LINKS))
 
 
 def impact_branches(systematic: Systematic, branches: frozenset[str]) -> tuple[str, ...]:
@@ -44,12 +58,12 @@ def impact_branches(systematic: Systematic, branches: frozenset[str]) -> tuple[s
 
 def track_branches(systematic: Systematic, branches: frozenset[str]) -> tuple[str, ...]:
     """Return the branches that `lost_tracks` reads."""
-    return ("PFCands_pt", "PFCands_charge")
+    return TRACKS.needed
 
 
 def vertex_branches(systematic: Systematic, branches: frozenset[str]) -> tuple[str, ...]:
     """Return the branches that `lost_vertices` reads."""
-    return (*SV_LINKS, *SV_DIRECTION)
+    return VERTICES.needed
 
 
 def smeared(systematic: ImpactParameterResolution, chunk: Chunk, draws: Draws, read: frozenset[str]) -> Columns:
@@ -128,11 +142,12 @@ def _stored(
 
 
 def lost_tracks(systematic: TrackingEfficiency, chunk: Chunk, draws: Draws, read: frozenset[str]) -> Columns:
-    """Return candidates of which some charged ones are lost, each with the same probability."""
-    pt: Jagged = chunk["PFCands_pt"]
-    lost = draws.uniform(pt.offsets, "track") < systematic.loss
-    lost &= aligned(chunk, "PFCands_charge", pt) != 0
-    return {"PFCands_pt": Jagged(np.where(lost, pt.values.dtype.type(LOST), pt.values), pt.offsets)}
+    """Return candidates of which some charged ones are lost, each with the same probability, from event and jets."""
+    table: Jagged = chunk["PFCands_pt"]
+    kept = draws.uniform(table.offsets, "track") >= systematic.loss
+    kept |= aligned(chunk, "PFCands_charge", table) == 0
+    links: Jagged = chunk["JetPFCands_jetIdx"]
+    return _without(chunk, read, kept, np.ones(len(links.values), dtype=np.bool_), TRACKS)
 
 
 def lost_vertices(systematic: VertexEfficiency, chunk: Chunk, draws: Draws, read: frozenset[str]) -> Columns:
@@ -143,23 +158,33 @@ def lost_vertices(systematic: VertexEfficiency, chunk: Chunk, draws: Draws, read
     table: Jagged = chunk["SV_eta"]
     links: Jagged = chunk["JetSVs_jetIdx"]
     kept = draws.uniform(table.offsets, "vertex") >= systematic.loss
-    index = integers(chunk, "JetSVs_sVIdx", links, slice(None)).astype(np.int64)
+    return _without(chunk, read, kept, draws.uniform(links.offsets, "link") >= systematic.loss, VERTICES)
+
+
+def _without(
+    chunk: Chunk, read: frozenset[str], kept: NDArray[np.bool_], kept_link: NDArray[np.bool_], names: Linked
+) -> Columns:
+    """Return what is kept of a table and of its links to jets; links not in the table are kept by `kept_link`."""
+    table: Jagged = chunk[names.needed[0]]
+    links: Jagged = chunk[f"{names.links}_jetIdx"]
+    index = integers(chunk, names.index, links, slice(None)).astype(np.int64)
     event = list_of_row(links.offsets)
     known = np.flatnonzero((index >= 0) & (index < table.counts[event]))  # others that can't be are found later
-    kept_link = draws.uniform(links.offsets, "link") >= systematic.loss
     row = table.offsets[event[known]] + index[known]
+    kept_link = kept_link.copy()
     kept_link[known] = kept[row]
-    place = np.cumsum(kept) - 1  # row among those that are kept
-    columns: Columns = {}
-    offsets = _offsets(kept, table)
-    for name in (name for name in read | set(SV_DIRECTION) if name.startswith("SV_") and name in chunk.branches):
-        columns[name] = Jagged(aligned(chunk, name, table)[kept], offsets)
+    offsets, link_offsets = _offsets(kept, table), _offsets(kept_link, links)
     new = index.copy()
-    new[known] = place[row] - offsets[event[known]]
-    offsets = _offsets(kept_link, links)
-    for name in (name for name in read | set(SV_LINKS) if name.startswith("JetSVs_") and name in chunk.branches):
-        values = new if name == "JetSVs_sVIdx" else aligned(chunk, name, links)
-        columns[name] = Jagged(values[kept_link], offsets)
+    new[known] = (np.cumsum(kept) - 1)[row] - offsets[event[known]]  # row among those that are kept
+    columns: Columns = {}
+    for name in (name for name in read | set(names.needed) if name in chunk.branches):
+        if name.startswith(f"{names.table}_"):
+            columns[name] = Jagged(aligned(chunk, name, table)[kept], offsets)
+        elif name.startswith(f"{names.links}_"):
+            values = new if name == names.index else aligned(chunk, name, links)
+            columns[name] = Jagged(values[kept_link], link_offsets)
+        elif name in (f"n{names.table}", f"n{names.links}"):
+            columns[name] = np.diff(offsets if name == f"n{names.table}" else link_offsets)
     return columns
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pfnano_tag.analyze.result import NO_MODEL, Variable
@@ -18,6 +18,7 @@ from pfnano_tag.card.card import Card
 from pfnano_tag.card.command import progress
 from pfnano_tag.card.folder import bind
 from pfnano_tag.card.output import write_json
+from pfnano_tag.compare.blinding import hidden_bins
 from pfnano_tag.compare.merging import Merger, find_jobs, refuse_stale
 from pfnano_tag.compare.normalization import Normalisation, normalise
 from pfnano_tag.errors import CardError, DataError, Incomplete
@@ -43,7 +44,7 @@ def run(card: Card, report: Callable[[str], object] = log.info) -> dict[str, Any
     Raises
     ------
     CardError
-        When section `calibration` names no regions, or taggers that are not there.
+        When section `calibration` names no regions, or taggers that are not there, or what it fits is blinded.
     StudyError
         When there are no job outputs or no evaluation, or they don't belong together.
     DataError
@@ -81,6 +82,7 @@ def plan(card: Card) -> str:
     with Merger(find_jobs(card)) as merger:
         refuse_stale(card, (job for group in merger.jobs.values() for job in group))
         scores = _scores(card, merger)
+        refuse_blinded(card, scores, merger.variables)
         pairs = _shapes(merger)
         lines = [f"region of {flavour}: {region}" for flavour, region in regions.items()]
         lines += [
@@ -107,6 +109,29 @@ def _scores(card: Card, merger: Merger) -> list[Score]:
     return scores_of(card, info["models"], merger.variables)
 
 
+def refuse_blinded(card: Card, scores: Iterable[Score], variables: Mapping[str, Variable]) -> None:
+    """Refuse to fit data in which the card asks not to look.
+
+    Raises
+    ------
+    CardError
+        Naming the histograms.
+    """
+    chosen = list(scores)
+    networks = {score.model for score in chosen} - {NO_MODEL}
+    read = dict.fromkeys(score.variable for score in chosen)
+    read |= dict.fromkeys(
+        name for name, v in variables.items() if v.axes and networks & {c.model for c in v.categories}
+    )
+    windows = card.comparison.blind
+    blinded = [name for name in read if hidden_bins(variables[name], windows).any()]
+    if blinded:
+        raise CardError(
+            f"the card blinds {', '.join(blinded)} (comparison.blind: {', '.join(windows)}); a fit would look at the "
+            "data. Take the window out, or choose others by calibration.taggers, discriminants and histograms.pairs"
+        )
+
+
 def _shapes(merger: Merger) -> list[tuple[str, Variable]]:
     """Return the pairs of discriminants of each network."""
     pairs = [v for v in merger.variables.values() if v.axes and all(axis.is_score for axis in v.axes)]
@@ -118,6 +143,7 @@ def _measure(card: Card, merger: Merger, normalisation: Normalisation) -> Found:
     found, read = Found(), reader(merger, normalisation)
     # Networks share the histograms that are read.
     scores = sorted(_scores(card, merger), key=lambda score: (score.discriminant, score.variable))
+    refuse_blinded(card, scores, merger.variables)
     for score in progress(scores, total=len(scores), description="fitting", unit="discriminants"):
         found.points[score.tagger, score.discriminant] = measure_points(card, score, merger.variables, read)
     chosen = {score.tagger for score in scores}

@@ -29,8 +29,8 @@ class Comparison(Section):
 
     blind: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """Windows `VARIABLE: [low, high]` (variables as in `histograms.root`, in their units, in all regions) in which
-    data are neither drawn, nor compared, nor written; bins that a window touches are blinded whole. That of a
-    discriminant holds for its logit too.
+    data are neither drawn, nor compared, nor written, nor fitted; bins that a window touches are blinded whole. That
+    of a discriminant holds for its logit and its pairs, that of a quantity for its histogram without the cut on it.
     """
 
     @field_validator("blind")

@@ -1,7 +1,8 @@
 """Blinding: bins in which data are not looked at.
 
 A window of the card hides every bin that it touches, flow bins included; what is left of a bin that is half blinded
-would say too much. The window of a discriminant hides the same jets in the fine bins of its logit. Underflow and edge
+would say too much. The window of a discriminant hides the same jets in the fine bins of its logit, that of a quantity
+the same events where it is shown without the cut on it (N-1), and that of either axis a pair's. Underflow and edge
 bin, or overflow and edge bin, are drawn as one, and hidden as one; the underflow of scores (jets without a score) is
 neither drawn nor hidden.
 """
@@ -28,6 +29,18 @@ Windows = Mapping[str, tuple[float, float]]
 _ROUNDING = 1e-9
 
 
+def window_of(variable: Variable, windows: Windows) -> tuple[float, float] | None:
+    """Return the card's window for a variable that has one axis, in its own units; None without one.
+
+    Its own, or that of the quantity behind it: of the discriminant behind a logit, of what is cut on elsewhere.
+    """
+    found = windows.get(variable.name, windows.get(variable.quantity))
+    if found is None or variable.kind != "agreement":
+        return found
+    low, high = logit(np.clip(found, 0.0, 1.0))
+    return float(low), float(high)
+
+
 def hidden_bins(variable: Variable, windows: Windows) -> Mask:
     """Return which bins of a variable are blinded, bool [bins + 2]: underflow first, overflow last.
 
@@ -42,11 +55,7 @@ def hidden_bins(variable: Variable, windows: Windows) -> Mask:
     if variable.kind == "pair":
         x, y = (_touched(axis.edges, windows.get(axis.quantity), axis.is_score) for axis in variable.axes)
         return np.pad((x[:, None] | y).ravel(), 1)
-    window = windows.get(variable.quantity if variable.kind == "agreement" else variable.name)
-    if window is not None and variable.kind == "agreement":
-        low, high = logit(np.clip(window, 0.0, 1.0))
-        window = float(low), float(high)
-    return _touched(variable.edges, window, variable.kind in SCORES)
+    return _touched(variable.edges, window_of(variable, windows), variable.kind in SCORES)
 
 
 def _touched(edges: Sequence[float] | Floats, window: tuple[float, float] | None, is_score: bool) -> Mask:
@@ -82,7 +91,7 @@ def refuse_idle_windows(windows: Windows, variables: Iterable[Variable]) -> None
     Raises
     ------
     CardError
-        When there is no such variable, or its axis ends before the window.
+        When there is no such variable, or its axis ends before the window, or it is a pair.
     """
     by_name = {variable.name: variable for variable in variables if variable.kind != "agreement"}
     for name, (low, high) in windows.items():
@@ -90,6 +99,9 @@ def refuse_idle_windows(windows: Windows, variables: Iterable[Variable]) -> None
             hint = nearest(name, by_name) or sorted(by_name)
             raise CardError(f"comparison.blind: the job outputs have no {name!r}; nearest: {', '.join(hint)}")
         variable = by_name[name]
+        if variable.kind == "pair":
+            axes = " or ".join(axis.quantity for axis in variable.axes)
+            raise CardError(f"comparison.blind.{name}: a pair has the windows of its axes; blind {axes}")
         if low >= variable.high or high <= variable.low:
             raise CardError(
                 f"comparison.blind.{name}: no bin lies in [{low:g}, {high:g}], the axis goes from {variable.low:g} "

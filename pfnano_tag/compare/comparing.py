@@ -88,7 +88,7 @@ class Findings:
     yields, undefined : dict
         (data, simulation) by subject: jets, and jets without a score.
     blinded : dict
-        Ranges of the axis in which data were not looked at, by variable.
+        Ranges of the axis in which data were not looked at, by variable with one axis.
     pictures : list
         To be drawn.
     """
@@ -174,7 +174,7 @@ def _histogram_key(name: str, category: Category) -> str:
 def _note_axis(variable: Variable, simulation: Rows, hidden: Mask, findings: Findings) -> None:
     for source in sources_of(category.systematic for category in simulation):
         findings.sources[source.name] = [name for name in (source.up, source.down) if name is not None]
-    if hidden.any():
+    if hidden.any() and variable.kind != "pair":  # of cells there are no ranges; the windows of the axes are noted
         findings.blinded[variable.name] = hidden_ranges(variable, hidden)
 
 

@@ -22,6 +22,7 @@ from pfnano_tag.card.card import Card
 from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.card.files import expand_files
 from pfnano_tag.card.folder import analysis_path
+from pfnano_tag.card.hashing import file_hash
 from pfnano_tag.errors import CardError, DataError, FileError, StudyError
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,10 @@ class Merger:
     jobs : dict
         Jobs by name of the dataset.
     variables : dict of Variable
-        Of all jobs, by name, without their categories' order meaning anything across datasets.
+        Of all jobs, by name, without their categories' order meaning anything across datasets. Those that not all
+        jobs have are none of them: a sum over some of the files would pass for one over all.
+    partial : dict of tuple of Path
+        The latter, with the outputs that lack them (a tagger that only some files store).
 
     Raises
     ------
@@ -136,6 +140,8 @@ class Merger:
     found: list[DatasetJobs]
     jobs: dict[str, list[Job]] = field(default_factory=dict)
     variables: dict[str, Variable] = field(default_factory=dict)
+    partial: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    _having: dict[str, set[Path]] = field(default_factory=dict)
     _open: dict[Path, JobResult] = field(default_factory=dict)
     _shared: dict[Variable, Variable] = field(default_factory=dict)
 
@@ -146,6 +152,7 @@ class Merger:
             everything = [job for jobs in self.jobs.values() for job in jobs]
             refuse_mixtures(everything)
             refuse_repetitions(everything)
+            self._leave_out_partial([job.path for job in everything])
         except BaseException:
             self.close()
             raise
@@ -171,9 +178,21 @@ class Merger:
             known = self.variables.setdefault(name, variable)
             if _bins(known) != _bins(variable):
                 raise StudyError(f"{path}: variable {name!r} has other bins than in other outputs; analyze it again")
+            self._having.setdefault(name, set()).add(path)
         job = Job(path, result.info, result.sums, result.cutflows)
         self._done(result)
         return job
+
+    def _leave_out_partial(self, paths: list[Path]) -> None:
+        for name, having in self._having.items():
+            lacking = tuple(path for path in paths if path not in having)
+            if lacking:
+                del self.variables[name]
+                self.partial[name] = lacking
+                log.warning(
+                    "%s is left out: %d of %d job outputs lack it, such as %s",
+                    *(name, len(lacking), len(paths), lacking[0]),
+                )
 
     def _result(self, path: Path) -> JobResult:
         """Return an output, open; equal descriptions of variables are kept once."""
@@ -253,7 +272,8 @@ def _add(rows: Rows, more: Mapping[Category, tuple[Array, Array]]) -> None:
 
 
 def refuse_mixtures(jobs: Iterable[Job]) -> None:
-    """Refuse job outputs that were not made with the same card sections, models and format.
+    """Refuse job outputs that were not made with the same card sections, models and format, or, of one dataset, not
+    with the same triggers, vetoes, lumi mask and split.
 
     Raises
     ------
@@ -261,7 +281,16 @@ def refuse_mixtures(jobs: Iterable[Job]) -> None:
         Naming two outputs and what differs.
     """
     first: Job | None = None
+    of_datasets: dict[str, Job] = {}
     for job in jobs:
+        other = of_datasets.setdefault(job.info["dataset"], job)
+        ours, theirs = (one.info.get("settings_of_dataset", {}) for one in (other, job))
+        if ours != theirs:
+            what = ", ".join(key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key))
+            raise StudyError(
+                f"{other.path} and {job.path}, of one dataset, were made with different settings of it ({what}); "
+                "analyze all its files with the same card"
+            )
         first = first or job
         if job.info["settings"] != first.info["settings"]:
             what = _what_differs(first.info, job.info)
@@ -317,11 +346,28 @@ def refuse_stale(card: Card, jobs: Iterable[Job]) -> None:
         now: dict[str, Any] = {name: card.hash(name) for name, value in parts.items() if _is_section(name, value)}
         now |= {name: value for name, value in stated.items() if name in parts}
         changed = [name for name, value in now.items() if parts[name] != value]
+        changed += _changed_of_dataset(card, job)
         if changed:
             raise StudyError(
                 f"{job.path}: made with another card, {', '.join(changed)} changed since; run `analyze` again "
                 "(for all files), or undo the change"
             )
+
+
+def _changed_of_dataset(card: Card, job: Job) -> list[str]:
+    """Return what the card says of a job's dataset now, and did not when the job was done."""
+    then, dataset = job.info.get("settings_of_dataset", {}), card.dataset(job.info["dataset"])
+    now: dict[str, Any] = {
+        "test_only": "train" in dataset.roles and bool(job.info["models"]),
+        "triggers": list(dataset.triggers),
+        "vetoes": list(dataset.vetoes),
+    }
+    try:
+        now["lumi_mask"] = None if dataset.lumi_mask is None else file_hash(Path(dataset.lumi_mask))
+    except OSError as error:  # it may lie where the jobs ran
+        log.info("%s: the lumi mask can't be compared with that of the jobs: %s", dataset.lumi_mask, error)
+    keys = {"test_only": "roles"}
+    return [f"{dataset.name}.{keys.get(key, key)}" for key, value in now.items() if then.get(key, value) != value]
 
 
 def _is_section(name: str, value: object) -> bool:

@@ -201,7 +201,9 @@ def _xlabel(variable: Variable, category: Category) -> str:
 
 def _ylabel(variable: Variable) -> str:
     group = variable.quantity.split("/")[0] if variable.kind == "input" else "jet"
-    if variable.name.startswith(("dilepton_", "num_")):
+    if variable.kind == "expression":  # events, jets, or other objects
+        return "Entries / bin"
+    if variable.kind == "kinematics" and not variable.quantity.startswith("jet_"):
         return "Events / bin"
     return {"charged": "Charged candidates / bin", "neutral": "Neutral candidates / bin", "sv": "SVs / bin"}.get(
         group, "Jets / bin"

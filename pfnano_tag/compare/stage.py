@@ -176,6 +176,7 @@ def _results(card: Card, merger: Merger, normalisation: Normalisation, findings:
         "stack_by": card.comparison.stack_by,
         "systematics": findings.sources,
         "blinded": _blinded(card, findings),
+        "left_out": {name: [str(path) for path in paths] for name, paths in merger.partial.items()},
         "datasets": summary(merger, normalisation),
         "cutflows": cutflows(merger, normalisation),
         "agreement": entries,
@@ -197,7 +198,8 @@ def _blinded(card: Card, findings: Findings) -> dict[str, Any]:
     windows = card.comparison.blind
     found = {}
     for name, ranges in findings.blinded.items():
-        window = windows.get(name.removeprefix("agreement_"), windows.get(name, ()))
+        quantity = name.removeprefix("agreement_").removeprefix("without_cut_")
+        window = windows[name] if name in windows else windows[quantity]
         found[name] = {"window": list(window), "hidden": [list(one) for one in ranges]}
     return found
 

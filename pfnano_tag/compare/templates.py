@@ -22,6 +22,7 @@ from pfnano_tag.analyze.result import NO_MODEL, NOMINAL, Array, Variable
 from pfnano_tag.analyze.variables import flavours_of
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.output import write_json, write_whole
+from pfnano_tag.compare.blinding import Windows, hidden_bins
 from pfnano_tag.compare.histograms import th1d
 from pfnano_tag.compare.merging import Rows, total
 from pfnano_tag.compare.parts import Part, parts_of
@@ -52,6 +53,8 @@ class Templates:
         Names of variables.
     signal : str
         Process whose rate is measured.
+    blind : mapping
+        Windows of the card in which data are not looked at.
     written : list of dict
         What was written, for the results: variable, model, variant, files, channels, and what was left out.
     """
@@ -59,6 +62,7 @@ class Templates:
     folder: Path
     variables: Sequence[str]
     signal: str
+    blind: Windows = field(default_factory=dict)
     written: list[dict[str, Any]] = field(default_factory=list)
 
     @staticmethod
@@ -72,30 +76,31 @@ class Templates:
         """
         blinded = [name for name in variables if name in card.comparison.blind]
         if blinded:
-            raise CardError(
-                f"--templates {blinded[0]}: the card blinds it (comparison.blind); a fit would look at the data. "
-                "Choose another variable, or take the window out"
-            )
+            raise CardError(_blinded(blinded[0]))
         known = components_of(card)
         chosen = signal or known[0]
         if chosen not in known:
             hint = nearest(chosen, known) or known
             raise CardError(f"--signal {chosen}: no process of simulation; nearest: {', '.join(hint)}")
-        return Templates(folder, tuple(dict.fromkeys(variables)), chosen)
+        return Templates(folder, tuple(dict.fromkeys(variables)), chosen, card.comparison.blind)
 
     def check(self, known: Mapping[str, Variable]) -> None:
-        """Refuse variables that the job outputs lack.
+        """Refuse variables that the job outputs lack, that have two axes, or that are blinded by another's window.
 
         Raises
         ------
         CardError
             Naming the nearest variables.
         """
-        names = sorted(name for name, variable in known.items() if variable.kind != "agreement")
+        names = sorted(name for name, variable in known.items() if variable.kind not in ("agreement", "pair"))
         for name in self.variables:
+            if name in known and known[name].kind == "pair":
+                raise CardError(f"--templates {name}: has two axes, templates have one; it is in histograms.root")
             if name not in names:
                 hint = nearest(name, names) or names
                 raise CardError(f"--templates {name}: no such variable; nearest: {', '.join(hint)}")
+            if hidden_bins(known[name], self.blind).any():
+                raise CardError(_blinded(name))
 
     def __call__(self, variable: Variable, simulation: Rows, data: Rows) -> None:
         """Write the templates of a variable if it was asked for."""
@@ -145,6 +150,13 @@ class Templates:
         for region, reason in left_out.items():
             log.warning("templates %s: region %s is left out: %s", stem, region, reason)
         self.written.append(found)
+
+
+def _blinded(name: str) -> str:
+    return (
+        f"--templates {name}: the card blinds it (comparison.blind); a fit would look at the data. "
+        "Choose another variable, or take the window out"
+    )
 
 
 def unfit(part: Part) -> str:

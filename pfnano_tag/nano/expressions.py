@@ -1,7 +1,8 @@
 """Expressions of the card, evaluated on the columns of a chunk.
 
 A value per event meets values per object by being repeated for the objects of its event; objects of two collections
-don't meet. Whole numbers and flags keep their meaning, all else is worked out in double precision.
+don't meet. Whole numbers and flags keep their meaning, all else is worked out in double precision: powers, and what
+is divided by zero. In arithmetic a flag is 0 or 1.
 """
 
 from __future__ import annotations
@@ -14,23 +15,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfnano_tag.card.expressions import REDUCTIONS, parsed
+from pfnano_tag.errors import BadChunk, CardError
 from pfnano_tag.nano.columns import Jagged, list_of_row
 from pfnano_tag.nano.reader import Chunk
 
+Values = NDArray[Any]
+
+
+def _counted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that takes flags for 0 and 1: NumPy's sum of two flags is a flag, its root a half float."""
+
+    def counted(*values: Any) -> Any:
+        arrays = [np.asarray(value) for value in values]
+        return function(*(one.astype(np.int64) if one.dtype == np.bool_ else one for one in arrays))
+
+    return counted
+
+
+def _doubled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a division that is done in doubles where whole numbers are divided by zero, which NumPy takes for 0."""
+
+    def divided(first: Values, second: Values) -> Any:
+        whole = not np.all(second) and np.result_type(first, second).kind in "iu"
+        return function(first.astype(np.float64), second) if whole else function(first, second)
+
+    return _counted(divided)
+
+
+def _power(base: Values, exponent: Values) -> Any:
+    return np.power(base.astype(np.float64), exponent)
+
+
 OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: np.add,
-    ast.Sub: np.subtract,
-    ast.Mult: np.multiply,
-    ast.Div: np.divide,
-    ast.FloorDiv: np.floor_divide,
-    ast.Mod: np.mod,
-    ast.Pow: np.power,
+    ast.Add: _counted(np.add),
+    ast.Sub: _counted(np.subtract),
+    ast.Mult: _counted(np.multiply),
+    ast.Div: _counted(np.divide),
+    ast.FloorDiv: _doubled(np.floor_divide),
+    ast.Mod: _doubled(np.mod),
+    ast.Pow: _counted(_power),
     ast.BitAnd: np.bitwise_and,
     ast.BitOr: np.bitwise_or,
     ast.And: np.logical_and,
     ast.Or: np.logical_or,
-    ast.USub: np.negative,
-    ast.UAdd: np.positive,
+    ast.USub: _counted(np.negative),
+    ast.UAdd: _counted(np.positive),
     ast.Invert: np.invert,
     ast.Not: np.logical_not,
     ast.Lt: np.less,
@@ -45,6 +74,48 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
 def expression_branches(text: str) -> tuple[str, ...]:
     """Return the branches that an expression names."""
     return parsed(text).names
+
+
+def check_expression(text: str, chunk: Chunk) -> str | None:
+    """Return the collection whose objects an expression has values for; None where it has one value per event.
+
+    Parameters
+    ----------
+    text : str
+        Of the card.
+    chunk : Chunk
+        Of the file; an empty one tells all.
+
+    Raises
+    ------
+    CardError
+        When the expression makes no sense for the file: objects of two collections meet, `sum` and its like are
+        taken of a value per event, `& | ~` of numbers that are not whole.
+    """
+    try:
+        evaluate(text, chunk)
+    except BadChunk as error:
+        raise CardError(error.reason) from error
+    return collection_of(text, chunk)
+
+
+def collection_of(text: str, chunk: Chunk) -> str | None:
+    """Return the collection whose objects an expression has values for, by the names of its branches."""
+    return _collection(parsed(text).tree, text, chunk)
+
+
+def _collection(node: ast.expr, text: str, chunk: Chunk) -> str | None:
+    if isinstance(node, ast.Name):
+        return node.id.partition("_")[0] if node.id != "pi" and isinstance(chunk[node.id], Jagged) else None
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in REDUCTIONS:
+        _collection(node.args[0], text, chunk)  # what is inside must make sense, too
+        return None
+    parts = node.args if isinstance(node, ast.Call) else list(ast.iter_child_nodes(node))
+    found = [_collection(part, text, chunk) for part in parts if isinstance(part, ast.expr)]
+    names = sorted({name for name in found if name is not None})
+    if len(names) > 1:
+        raise CardError(f"{text!r} mixes objects of two collections, {names[0]} and {names[1]}")
+    return names[0] if names else None
 
 
 def evaluate(text: str, chunk: Chunk) -> Jagged | NDArray[Any]:
@@ -102,7 +173,8 @@ class _Evaluation:
         assert isinstance(node.func, ast.Name)
         if node.func.id in REDUCTIONS:
             return self._reduce(node.func.id, self.of(node.args[0]))
-        return self._apply(getattr(np, node.func.id), node.args)
+        function = getattr(np, node.func.id)
+        return self._apply(function if node.func.id == "where" else _counted(function), node.args)
 
     def _branch(self, name: str) -> Any:
         column = self.chunk[name]

@@ -103,3 +103,88 @@ def test_names_and_branches_are_checked_before_any_work(events, card_with, tmp_p
 def test_wrong_entries(card_with, entry, problem):
     with pytest.raises(ValueError, match=problem):
         card_with([], histograms={"expressions": {"x": entry}})
+
+
+def test_lost_objects_are_lost_to_expressions_too(generated_mc, card_with, tmp_path):
+    """Counters, tables and links know of them; what has no pT or index any more is filled nowhere."""
+    axis = {"range": [-5.5, 1194.5], "bins": 1200}
+    asked = {
+        "tracks": "count(PFCands_charge != 0)",
+        "candidates": "nPFCands",
+        "pt": "PFCands_pt",
+        "links": "nJetPFCands",
+        "vertices": "nSV",
+        "found": "count(SV_eta > -99)",
+    }
+    section = {
+        "lost": {"kind": "tracking_efficiency", "loss": 0.5},
+        "gone": {"kind": "vertex_efficiency", "loss": 0.5},
+    }
+    expressions = {name: {"expression": text, **axis} for name, text in asked.items()}
+    card = card_with(
+        [],
+        regions={"all": {"selection": "all_jets"}},
+        systematics=section,
+        histograms={"expressions": expressions, "stored": "none"},
+    )
+    stage.run(card, "mc", str(generated_mc), tmp_path / "h.root", [])
+    with JobResult(tmp_path / "h.root") as result:
+
+        def of(name, systematic):
+            variable, values = result.variables[name], result.read(name).values
+            rows = [i for i, category in enumerate(variable.categories) if category.systematic == systematic]
+            return values[rows].sum(axis=0)
+
+        def mean(name, systematic):
+            values = of(name, systematic)
+            return values[1:-1] @ np.arange(-5, 1195) / values.sum()
+
+        assert mean("tracks", "lost") == pytest.approx(0.5 * mean("tracks", "nominal"), rel=0.05)
+        charged = mean("tracks", "nominal") - mean("tracks", "lost")
+        assert mean("candidates", "nominal") - mean("candidates", "lost") == pytest.approx(charged)
+        assert of("pt", "lost").sum() < 0.9 * of("pt", "nominal").sum()
+        assert not of("pt", "lost")[:6].any()
+        assert mean("links", "lost") < 0.9 * mean("links", "nominal")
+        for name in ("vertices", "found"):
+            assert mean(name, "gone") == pytest.approx(0.5 * mean(name, "nominal"), rel=0.2)
+            assert mean(name, "lost") == mean(name, "nominal")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Jet_pt + Muon_pt", "mixes objects of two collections, Jet and Muon"),
+        ("count(Jet_pt > Muon_pt)", "mixes objects of two collections, Jet and Muon"),
+        ("sum(PV_npvs)", "sum is taken of a value that events have once"),
+        ("Jet_pt & 1", "bitwise_and"),
+    ],
+)
+def test_expressions_that_make_no_sense_lose_no_chunk(events, card_with, tmp_path, text, reason):
+    """They are refused before any work, all at once, and not found in chunk after chunk."""
+    histograms = {"expressions": {name: {"expression": text, "range": [0, 1]} for name in ("one", "two")}}
+    factors = {"f": {"kind": "expression", "nominal": text}}
+    card = card_with([], histograms=histograms, weights={"factors": factors})
+    with pytest.raises(CardError, match=reason) as found:
+        stage.run(card, "mc", str(events[1]), tmp_path / "h.root", [])
+    assert len(str(found.value).splitlines()) == 3
+    assert "weights.factors.f.nominal: " in str(found.value)
+    assert not (tmp_path / "h.root").exists()
+
+
+def test_objects_are_jets_by_name_and_not_by_number(card_with, tmp_path):
+    """As many muons as jets in every event: they are muons all the same, in any chunk."""
+    branches = content("mc", 7, 40)
+    for name in [name for name in branches if name.startswith("Muon_")]:
+        first = {"Muon_tightId": branches["Jet_pt"] > 0, "Muon_charge": branches["Jet_jetId"]}
+        branches[name] = first.get(name, branches["Jet_pt"])
+    path = write(tmp_path / "mc.root", branches)
+    one = {"expression": "Muon_pt / sum(Jet_pt > 0)", "range": [0, 1000]}
+    card = card_with([], regions={"leading": REGIONS["leading"]}, histograms={"expressions": {"x": one}})
+    stage.run(card, "mc", str(path), tmp_path / "h.root", [])
+    with JobResult(tmp_path / "h.root") as result:
+        raw = result.cutflows["leading"].raw[-1]
+        jets, muons = (np.count_nonzero(result.read(name).variances.sum(axis=0)) for name in ("jet_eta", "x"))
+        assert raw > 0
+        assert result.read("x").variances.sum() > 1.5 * result.read("jet_eta").variances.sum()
+        assert jets
+        assert muons

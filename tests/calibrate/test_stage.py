@@ -216,3 +216,14 @@ def test_shapes_that_do_not_fit_are_warned_of(tmp_path, caplog):
     assert fit["ndf"] == 6
     assert fit["p"] < 0.01
     assert "net BvsL at mistag 0.1: the fit is poor" in caplog.text
+
+
+def test_data_that_the_card_blinds_are_not_fitted(tmp_path):
+    study = ToyStudy(tmp_path / "study")
+    for window, named in (("BvsL: [0.9, 1]", "agreement_BvsL"), ("jet_pt: [60, 100]", "pair_BvsL_jet_pt")):
+        card = study.write(f"comparison.blind={{{window}}}")
+        for step in (run, plan):
+            with pytest.raises(CardError, match=f"the card blinds .*{named}.* a fit would look at the data"):
+                step(card)
+    assert not (study.folder / "calibration").exists()
+    assert run(study.write("comparison.blind={CvsL: [0.9, 1]}", "histograms.pairs=[]", "histograms.pair_bins={}"))

@@ -6,7 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pfnano_tag.analyze.result import ALL_FLAVOURS, Category, Content, Cutflow, Variable, write_result
+from pfnano_tag.analyze.pairs import Axis
+from pfnano_tag.analyze.result import (
+    ALL_FLAVOURS,
+    Category,
+    Content,
+    Cutflow,
+    JobResult,
+    Variable,
+    write_result,
+)
 from pfnano_tag.card import read_card
 
 FLAVOURS = ("b", "c", "uds")
@@ -147,6 +156,24 @@ def _plain(name, kind, bins, low, high, filled, flavours, flavour, weight):
     variable = Variable(name, kind, name, name, "", bins, float(low), float(high), tuple(categories))
     content = np.array(rows)
     return variable, Content(content, content * weight)
+
+
+def with_pair_and_cut(path):
+    """Add to a job output a pair of BvsL and pT, and pT without the cut on it, each all ones."""
+    axes = (Axis("BvsL", "BvsL", "", (0.0, 0.5, 1.0)), Axis("jet_pt", "pt", "GeV", (20.0, 50.0, 100.0)))
+    with JobResult(path) as job:
+        contents = {name: (one, job.read(name)) for name, one in job.variables.items()}
+        for name, kind, like in (
+            ("pair_BvsL_jet_pt", "pair", "BvsL"),
+            ("without_cut_jet_pt", "kinematics", "jet_pt"),
+        ):
+            bins, used = (16, axes) if kind == "pair" else (20, ())
+            high, quantity = (16.0, "BvsL:jet_pt") if used else (300.0, "jet_pt")
+            categories = job.variables[like].categories
+            ones = np.ones((len(categories), bins + 2))
+            variable = Variable(name, kind, quantity, name, "", bins, 0.0, high, categories, used)
+            contents[name] = variable, Content(ones, ones.copy())
+        write_result(path, job.info, job.sums, job.cutflows, contents)
 
 
 def fill(study, **more):

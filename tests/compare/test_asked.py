@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import uproot
-from compare.conftest import Study, fill
+from compare.conftest import Study, fill, with_pair_and_cut
 
 from pfnano_tag.analyze.pairs import Axis, unflattened
 from pfnano_tag.analyze.result import Variable
@@ -234,6 +234,28 @@ def test_a_blinded_excess_changes_nothing(study, pictures):
         found.append(run(study.card("comparison.blind={BvsL: [0.8, 1.0]}"), workers=1))
     assert found[0]["agreement"] == found[1]["agreement"]
     assert found[0]["differences"] == found[1]["differences"]
+
+
+def test_pairs_and_quantities_without_their_cut_are_blinded_too(whole, pictures):
+    for path in whole.folder.glob("analysis/*/*.root"):
+        with_pair_and_cut(path)
+    results = run(whole.card("comparison.blind={BvsL: [0.6, 0.9], jet_pt: [200, 240]}"), workers=1)
+    pair = histogram(whole, "dy/pair_BvsL_jet_pt/good/nominal/data")
+    np.testing.assert_array_equal(pair[2], 0)  # above 0.5
+    assert pair[1, 1] == 2  # two files
+    cut = histogram(whole, "dy/without_cut_jet_pt/none/nominal/data")
+    assert not cut[14:17].any()
+    assert cut[13] == cut[17] == 2
+    assert results["blinded"]["without_cut_jet_pt"] == {"window": [200, 240], "hidden": [[195, 240]]}
+    assert "pair_BvsL_jet_pt" not in results["blinded"]
+    for window, message in (
+        ("{pair_BvsL_jet_pt: [0, 9]}", "a pair has the windows of its axes; blind BvsL or jet_pt"),
+        ("{jet_pt: [0, 9]}", "--templates without_cut_jet_pt: the card blinds it"),
+    ):
+        with pytest.raises(CardError, match=message):
+            run(whole.card(f"comparison.blind={window}"), workers=1, templates=["without_cut_jet_pt"])
+    with pytest.raises(CardError, match="--templates pair_BvsL_jet_pt: has two axes"):
+        run(whole.card(), workers=1, templates=["pair_BvsL_jet_pt"])
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from pfnano_tag.analyze.factors import factor_files
+from pfnano_tag.analyze.result import JobResult, write_result
+from pfnano_tag.card.hashing import file_hash
 from pfnano_tag.compare import merging
 from pfnano_tag.compare.merging import Merger, find_jobs, refuse_stale, rows_of, total
+from pfnano_tag.compare.stage import run
 from pfnano_tag.errors import DataError, FileError, StudyError
 
 FACTORS = {"dy": 2.0, "tt": 0.5}
@@ -151,3 +154,45 @@ def test_outputs_made_with_other_corrections_are_refused(whole, tmp_path):
             refuse_stale(card, merger.jobs["tt"])
         file.unlink()  # it may lie where the jobs ran
         refuse_stale(card, merger.jobs["tt"])
+
+
+def test_a_variable_that_some_files_lack_is_left_out(whole, monkeypatch, caplog):
+    """The stack of what only some files store would pass for all of simulation."""
+    monkeypatch.setattr("pfnano_tag.compare.stage.draw", lambda shown: shown.path)
+    monkeypatch.setattr("pfnano_tag.compare.stage.draw_page", lambda *arguments: arguments[-1])
+    path = whole.folder / "analysis" / "tt" / "tt_1.root"
+    with JobResult(path) as job:
+        contents = {name: (one, job.read(name)) for name, one in job.variables.items() if name != "jet_pt"}
+        write_result(path, job.info, job.sums, job.cutflows, contents)
+    results = run(whole.card(), workers=1)
+    assert results["left_out"] == {"jet_pt": [str(path)]}
+    assert "dy/jet_pt/none/nominal" not in results["agreement"]
+    assert "dy/BvsL/good/nominal" in results["agreement"]
+    assert "jet_pt is left out: 1 of 5 job outputs lack it" in caplog.text
+
+
+def test_jobs_of_another_selection_of_data_are_refused(whole, tmp_path):
+    """Two lumi masks in one dataset, or triggers that changed since: the sums would be of no card."""
+    mask = tmp_path / "golden.json"
+    mask.write_text("{}")
+    about = {"test_only": False, "triggers": ["HLT_A"], "vetoes": [], "lumi_mask": file_hash(mask)}
+    for name in ("muons_1.root", "muons_2.root"):
+        whole.job("muons", name, settings_of_dataset=about)
+    keys = ("datasets.2.triggers=[HLT_A]", f"datasets.2.lumi_mask={mask}")
+
+    def jobs(card):
+        with Merger(find_jobs(card)) as merger:
+            refuse_stale(card, [job for several in merger.jobs.values() for job in several])
+
+    jobs(whole.card(*keys))
+    with pytest.raises(StudyError, match=r"made with another card, muons\.triggers changed since"):
+        jobs(whole.card(keys[1]))
+    mask.write_text('{"1": [[1, 2]]}')
+    with pytest.raises(StudyError, match=r"muons\.lumi_mask changed since"):
+        jobs(whole.card(*keys))
+    whole.job("muons", "muons_2.root", settings_of_dataset={**about, "lumi_mask": file_hash(mask)})
+    with pytest.raises(StudyError, match=r"of one dataset, were made with different settings of it \(lumi_mask\)"):
+        jobs(whole.card(*keys))
+    mask.unlink()
+    whole.job("muons", "muons_2.root", settings_of_dataset=about)
+    jobs(whole.card(*keys))

@@ -98,3 +98,21 @@ def test_what_is_not_arithmetic_is_refused(text, problem):
 def test_what_makes_no_sense_for_the_columns_is_a_bad_chunk(events, text, problem):
     with PFNanoFile(events[1]) as file, pytest.raises(BadChunk, match=problem):
         evaluate(text, file.chunk(0, 50))
+
+
+def test_flags_count_and_whole_numbers_divide_as_numbers_do(events):
+    """NumPy's own answers differ: True + True is True, 1 // 0 is 0, exp(True) has three digits, 2 ** -1 an error."""
+    with PFNanoFile(events[1]) as file:
+        chunk = file.chunk(0, 50)
+        both = evaluate("(Muon_pt > 0) + (Muon_pt > 0)", chunk).values
+        assert set(both.tolist()) == {2}
+        np.testing.assert_allclose(evaluate("exp(Muon_pt > 0)", chunk).values, np.exp(1.0), rtol=1e-15)
+        for text, value in {
+            "(0 * PV_npvs + 2) ** -1 * (2 * 3) ** (1 + 1)": 18.0,
+            "(0 * PV_npvs + 1) // (0 * PV_npvs)": np.inf,
+            "(0 * PV_npvs + 1) % 0": np.nan,
+            "7 % (0 * PV_npvs + 4)": 3,
+            "-(PV_npvs >= 0)": -1,
+        }.items():
+            np.testing.assert_array_equal(evaluate(text, chunk), np.full(50, value), err_msg=text)
+        assert evaluate("Jet_pt * 2 ** 2", chunk).values[0] == 4 * float(chunk["Jet_pt"].values[0])
