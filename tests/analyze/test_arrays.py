@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 
 import awkward as ak
@@ -11,7 +12,8 @@ import pytest
 import uproot
 
 from pfnano_tag.analyze import stage
-from pfnano_tag.analyze.array_files import arrays_path
+from pfnano_tag.analyze.array_files import array_file, arrays_path
+from pfnano_tag.analyze.arrays import Column
 from pfnano_tag.analyze.histogramming import bin_of
 from pfnano_tag.analyze.ledger import ledger_folder
 from pfnano_tag.analyze.memory import added
@@ -423,6 +425,30 @@ def test_compare_takes_them_for_no_job_outputs(card_with, tmp_path):
         (tmp_path / "analysis" / "mc" / name).touch()
     jobs = next(jobs for jobs in find_jobs(card) if jobs.dataset.name == "mc")
     assert [path.name for path in jobs.paths] == ["mc.jets.root", "mc.root"]
+
+
+@pytest.mark.parametrize("form", ["root", "parquet"])
+def test_a_full_disk_leaves_what_was_there(tmp_path, form):
+    if form == "parquet":
+        pytest.importorskip("pyarrow", reason="the extra `tables` is not installed")
+    before = arrays_path(tmp_path / "h.root", form)
+    before.write_bytes(b"before")
+    noise = {"column.x": np.random.default_rng(1).random(5000)}
+
+    def fill():
+        with array_file(tmp_path / "h.root", form, [Column("x", "float64", "expression", "x")]) as file:
+            for _ in range(10):
+                file.extend(noise)
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"jets\..*can't be written.*kept"):
+            fill()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == [before.name]
+    assert before.read_bytes() == b"before"
 
 
 def test_slices_are_appended():
