@@ -139,10 +139,12 @@ def array_file(output: Path, form: str, columns: Sequence[Column]) -> Iterator[A
         path = arrays_path(output, form)
         with write_whole(path) as temporary:
             writer = _Parquet(temporary, columns) if form == "parquet" else _Tree(temporary, columns)
+            file = ArrayFile(path, columns, writer)
             try:
-                yield ArrayFile(path, columns, writer)
+                yield file
             finally:
                 writer.close()
+        log.info("%s: %d rows of jets", path, file.rows)
     for other in get_args(ArrayFormat):
         if other != form and arrays_path(output, other).is_file():
             log.info("%s: of an earlier job, removed", arrays_path(output, other))
