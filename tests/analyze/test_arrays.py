@@ -363,7 +363,7 @@ def test_a_changed_choice_or_file_is_done_again_and_an_old_file_goes(events, car
         ({"expressions": {"pt": "Muon_pt"}}, r"arrays\.expressions\.pt: 'Muon_pt' has a value per object of Muon"),
         (
             {"expressions": {"pt": "Jet_pt * Muon_pt"}},
-            r"arrays\.expressions\.pt: .* mixes objects of two collections",
+            r"expressions\.pt: .* mixes objects of two collections",
         ),
         ({"expressions": {"jet_pt": "Jet_pt"}}, r"two columns would be called 'jet_pt'"),
         ({"expressions": {"first_b__fgsm": "Jet_pt"}}, r"two columns would be called 'first_b__fgsm'"),
