@@ -60,10 +60,10 @@ find_python() {
 }
 
 make_venv() {
-  local python extras="cms,log,fit,onnx,test" limits
+  local python extras="cms,log,fit,onnx,tables,test" limits
   python="$(find_python)"
   if "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
-    extras="cms,generate,log,fit,onnx,test"
+    extras="cms,generate,log,fit,onnx,tables,test"
   else
     say "$("$python" -V): the embedded generator is left out, its wheels are for Python 3.11 (see PFNANO_TAG_PYTHON)"
   fi

@@ -108,6 +108,8 @@ class Recipe:
         Variables of events that `select` gives.
     cut_on : tuple of str
         Quantities with a step of their own (`Steps.add`).
+    weighted : callable
+        Gives whether the region may have a factor of its own in the weight (`Selection.factor`).
     any_trigger : bool
         Whether any one of the paths lets an event pass; if not, `select` knows what they mean.
     """
@@ -119,6 +121,7 @@ class Recipe:
     leptons: Callable[[Any, frozenset[str]], tuple[str, ...]] = lambda region, branches: ()
     quantities: tuple[str, ...] = ()
     cut_on: tuple[str, ...] = ()
+    weighted: Callable[[Any], bool] = lambda region: False
     any_trigger: bool = True
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pfnano_tag.analyze.arrays import Rows, score_name
 from pfnano_tag.analyze.cuts import Selection, leading
 from pfnano_tag.analyze.histogramming import Histograms, Weights, logit, nominal
 from pfnano_tag.analyze.pairs import Axes, flattened
@@ -213,6 +214,7 @@ def fill_scores(
     table: JetTable,
     jets: ChosenJets,
     variants: Sequence[str],
+    rows: Rows,
 ) -> None:
     """Fill outputs and discriminants of all networks and some variants, and the attacked inputs."""
     vectors = any(tagger.module.needs_vectors for tagger in networks.taggers.values())
@@ -227,7 +229,7 @@ def fill_scores(
                 attack = make(card.attacks[variant], tagger.inputs, seed=card.study.seed)
                 watch = _watch_inputs(histograms, jets, name, tagger, variant)
                 scores = predict(tagger, flat, card.resources.batch_size, attack, watch=watch)
-            _fill_scores(histograms, card, name, tagger, variant, scores, jets)
+            _fill_scores(histograms, card, name, tagger, variant, scores, jets, rows)
 
 
 def _fill_scores(
@@ -238,12 +240,15 @@ def _fill_scores(
     variant: str,
     scores: NDArray[np.float32],
     jets: ChosenJets,
+    rows: Rows,
 ) -> None:
-    if card.histograms.outputs:
-        for index, node in enumerate(tagger.classes):
+    for index, node in enumerate(tagger.classes):
+        rows.put(score_name(name, node, variant), scores[:, index])
+        if card.histograms.outputs:
             _fill(histograms, f"output_{node}", jets, scores[:, index], None, name, variant)
     for which in card.histograms.discriminants:
         values = discriminant(which, scores, tagger.classes)
+        rows.put(score_name(name, which, variant), values)
         _fill(histograms, which, jets, values, None, name, variant)
         defined = np.flatnonzero(values >= 0)
         fine, agreement = logit(values[defined]), f"agreement_{which}"

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pfnano_tag import __version__
+from pfnano_tag.analyze.array_files import arrays_path, check_format
+from pfnano_tag.analyze.arrays import Column, columns_of, own_expressions
 from pfnano_tag.analyze.distortions import distortion_branches
 from pfnano_tag.analyze.factors import ReadyFactor, factor_files, ready_factors
 from pfnano_tag.analyze.result import FORMAT_VERSION, Variable
@@ -132,9 +134,19 @@ class Job:
 
     @property
     def expressions(self) -> tuple[str, ...]:
-        """Branches of the card's own variables."""
-        asked = self.card.histograms.expressions.values()
-        return tuple(dict.fromkeys(name for one in asked for name in expression_branches(one.expression)))
+        """Branches of the card's own variables and columns."""
+        texts = own_expressions(self.card).values()
+        return tuple(dict.fromkeys(name for text in texts for name in expression_branches(text)))
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """Columns of the rows of jets beside the histograms; none unless the card asks for them."""
+        return columns_of(self.card, self.dataset.kind, self.models, self.stored, self.source)
+
+    def outputs(self, target: Path) -> tuple[Path, ...]:
+        """Return the files that the job writes: histograms, and rows of jets where the card asks for them."""
+        form = self.card.arrays.format
+        return (target,) if form == "none" else (target, arrays_path(target, form))
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -181,7 +193,9 @@ class Job:
     @cached_property
     def key(self) -> dict[str, Any]:
         """What the job's result depends on, as JSON content."""
-        return {**self.settings, "file": self.source.identity, "dataset": self.dataset_settings}
+        arrays = {"format": self.card.arrays.format, "columns": [column.to_json() for column in self.columns]}
+        asked = {"arrays": arrays} if self.columns else {}
+        return {**self.settings, **asked, "file": self.source.identity, "dataset": self.dataset_settings}
 
     def provenance(self) -> dict[str, Any]:
         """Return the part of the result's provenance that is known before the file is read."""
@@ -228,9 +242,10 @@ def make_job(card: Card, dataset: str, source: PFNanoFile, models: Sequence[str]
     Raises
     ------
     CardError
-        When there is no such dataset, or it is not to be analysed; when files of weights or the lumi mask don't do.
+        When there is no such dataset, or it is not to be analysed; when files of weights or the lumi mask don't do;
+        when a column of the arrays is not known.
     MissingExtra
-        When a weight needs a package that is not installed.
+        When a weight or the format of arrays needs a package that is not installed.
     DataError
         When the file is data and the dataset simulation, or the reverse.
     MissingBranch
@@ -252,7 +267,8 @@ def make_job(card: Card, dataset: str, source: PFNanoFile, models: Sequence[str]
     _check_branches(job)
     if job.merged_labels:
         log.warning("%s can't tell %s from b: merged into b", source.path, ", ".join(job.merged_labels))
-    _ = job.lumi_mask, source.runs  # read now: what is wrong with them is said before any work
+    check_format(card.arrays.format)
+    _ = job.columns, job.lumi_mask, source.runs  # read now: what is wrong with them is said before any work
     return job
 
 
@@ -289,9 +305,8 @@ def _check_branches(job: Job) -> None:
         )
     )
     attempt(lambda: source.require(job.stored, "histograms.stored"))
-    for name, one in job.card.histograms.expressions.items():
-        asked = expression_branches(one.expression)
-        attempt(lambda asked=asked, name=name: source.require(asked, f"histograms.expressions.{name}"))
+    for key, text in own_expressions(job.card).items():
+        attempt(lambda key=key, text=text: source.require(expression_branches(text), key))
     if job.dataset.kind == "mc":
         attempt(lambda: truth_branches(source.branches, source.path))
     for name, systematic in job.systematics.items():
@@ -303,7 +318,7 @@ def _check_branches(job: Job) -> None:
 
 def _check_expressions(job: Job) -> None:
     """Complain about all expressions that make no sense for the file at once; a chunk would be lost to each."""
-    texts = {f"histograms.expressions.{n}": one.expression for n, one in job.card.histograms.expressions.items()}
+    texts = own_expressions(job.card)
     for name, factor in job.factors.items():
         texts |= {f"weights.factors.{name}.{key}": text for key, text in factor.texts.items()}
     nothing, problems = job.source.chunk(0, 0), []

@@ -14,7 +14,7 @@ import json
 import logging
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,10 @@ def ledger_folder(output: Path) -> Path:
     return output.with_name(output.name + ".ledger")
 
 
+def _hashes(outputs: Sequence[Path]) -> str:
+    return ":".join(file_hash(output) for output in outputs)
+
+
 class Ledger:
     """Chunks of one job and their partial results; hold the lock while using it.
 
@@ -94,7 +98,7 @@ class Ledger:
 
     @property
     def finished(self) -> str | None:
-        """SHA-256 of the output that a complete run with this key left, or None."""
+        """SHA-256 of the outputs that a complete run with this key left, or None."""
         return None if self._stored is None else self._stored.get("finished")
 
     @property
@@ -108,17 +112,18 @@ class Ledger:
             self.clear()
             self._write(plan, None)
 
-    def finish(self, output: Path) -> None:
-        """Note that the output is complete, and drop the partial results."""
-        self._write(self.plan, file_hash(output))
+    def finish(self, *outputs: Path) -> None:
+        """Note that the outputs are complete, and drop the partial results."""
+        self._write(self.plan, _hashes(outputs))
         self.clear()
 
-    def is_finished(self, output: Path) -> bool:
-        """Return whether the output is there, complete, and untouched since."""
-        return self.finished is not None and output.is_file() and file_hash(output) == self.finished
+    def is_finished(self, *outputs: Path) -> bool:
+        """Return whether the outputs are there, complete, and untouched since."""
+        there = self.finished is not None and all(output.is_file() for output in outputs)
+        return there and _hashes(outputs) == self.finished
 
     def reopen(self) -> None:
-        """Forget that the job was finished (its output is gone or was altered)."""
+        """Forget that the job was finished (an output is gone or was altered)."""
         self._write(self.plan, None)
 
     def clear(self) -> None:

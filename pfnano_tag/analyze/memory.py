@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pfnano_tag.analyze.arrays import COLUMN
 from pfnano_tag.card import Card
 from pfnano_tag.errors import BadChunk
 from pfnano_tag.nano.reader import Chunk
@@ -79,7 +80,8 @@ def added(first: Mapping[str, NDArray[Any]], second: Mapping[str, NDArray[Any]])
     ValueError
         When they hold something that nobody has said how to add.
     """
-    unknown = (first.keys() | second.keys()) - {*CELLS, *SUMMED, *UNITED}
+    columns = [name for name in first if name.startswith(COLUMN)]
+    unknown = (first.keys() | second.keys()) - {*CELLS, *SUMMED, *UNITED, *columns}
     if unknown:
         raise ValueError(f"partial results of slices: no rule to add {', '.join(sorted(unknown))}")
     index, place = np.unique(np.concatenate([first["index"], second["index"]]), return_inverse=True)
@@ -88,7 +90,9 @@ def added(first: Mapping[str, NDArray[Any]], second: Mapping[str, NDArray[Any]])
         for name in ("values", "variances")
     }
     sums = {name: first[name] + second[name] for name in SUMMED}
-    return {"index": index, **cells, **sums, **{name: np.union1d(first[name], second[name]) for name in UNITED}}
+    united = {name: np.union1d(first[name], second[name]) for name in UNITED}
+    rows = {name: np.concatenate([first[name], second[name]]) for name in columns}
+    return {"index": index, **cells, **sums, **united, **rows}
 
 
 def _in_slices(card: Card, chunk: Chunk, process: Process) -> Partial:

@@ -68,6 +68,7 @@ QCD = Recipe(
     steps=lambda region: ("jets", "trigger window"),
     triggers=lambda region: tuple(region.windows),
     branches=lambda region: jet_id_branches(region.jet_id),
+    weighted=lambda region: bool(region.prescales),
     any_trigger=False,
 )
 

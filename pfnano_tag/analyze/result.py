@@ -193,11 +193,11 @@ class JobResult:
         Provenance. `dataset`, `kind` (mc or data), `study`, `settings` (hash over all that must agree between the
         jobs of a comparison), `models` ({name: {epoch, hash, ...}}), `regions`, `flavours`, `variants`,
         `systematics`, `replicas`, `split` (`all` or `test`: only events of the test split entered), `merged_labels`
-        (classes that the file can't tell from b), `file` ({path, identity, entries}), `lost` ([{start, stop, reason,
-        events}]), `sliced` ([{start, stop, slices}]: chunks done in slices for want of memory, whose sums are equal
-        to 1e-12, not to the bit), `backend` (torch or onnx), `lumis` ({run: [sections]} that were processed whole;
-        data), `dropped_lumis` (the same, for sections that lost events), `unknown_lumis` (bool: a lost chunk could
-        not tell its sections), `code_version`.
+        (classes that the file can't tell from b), `arrays` ({file, rows} of the rows of jets, or null), `file`
+        ({path, identity, entries}), `lost` ([{start, stop, reason, events}]), `sliced` ([{start, stop, slices}]:
+        chunks done in slices for want of memory, whose sums are equal to 1e-12, not to the bit), `backend` (torch or
+        onnx), `lumis` ({run: [sections]} that were processed whole; data), `dropped_lumis` (the same, for sections
+        that lost events), `unknown_lumis` (bool: a lost chunk could not tell its sections), `code_version`.
     sums : dict of float
         By the names in `SUMS`.
     cutflows : dict of Cutflow

@@ -62,6 +62,11 @@ def cut_quantities_of(region: Region) -> tuple[str, ...]:
     return RECIPES[region.selection].cut_on
 
 
+def has_factor(region: Region) -> bool:
+    """Return whether a region may have a part of its own in the weight (opposite minus same sign, prescales)."""
+    return RECIPES[region.selection].weighted(region)
+
+
 def selection_branches(region: Region, branches: frozenset[str], path: str) -> tuple[str, ...]:
     """Return the branches that a region reads beside those of the jets' acceptance.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pfnano_tag.analyze.arrays import Rows, take_inputs, take_jets
 from pfnano_tag.analyze.cuts import Selection, any_jet, something
 from pfnano_tag.analyze.distortions import distorted
 from pfnano_tag.analyze.filling import (
@@ -24,18 +24,14 @@ from pfnano_tag.analyze.filling import (
 from pfnano_tag.analyze.histogramming import Histograms, Weights
 from pfnano_tag.analyze.job import Job, make_job
 from pfnano_tag.analyze.ledger import Ledger, Partial, locked
-from pfnano_tag.analyze.lost_chunks import NO_SECTIONS, Sections, lost_sections, totals
+from pfnano_tag.analyze.lost_chunks import NO_SECTIONS, Sections, lost_sections
 from pfnano_tag.analyze.memory import in_memory
-from pfnano_tag.analyze.reporting import report
-from pfnano_tag.analyze.result import NOMINAL, SUMS, Cutflow, write_result
-from pfnano_tag.analyze.selections import select, steps_of
+from pfnano_tag.analyze.merging import merge
+from pfnano_tag.analyze.result import NOMINAL, SUMS
+from pfnano_tag.analyze.selections import select
 from pfnano_tag.analyze.stopping import TimeLimit, stopping
 from pfnano_tag.analyze.variables import flavours_of
-from pfnano_tag.analyze.weights import (
-    event_weights,
-    section_keys,
-    sections_by_run,
-)
+from pfnano_tag.analyze.weights import event_weights, section_keys
 from pfnano_tag.card import Card
 from pfnano_tag.card.command import progress
 from pfnano_tag.card.folder import analysis_path, check_bound, check_own_place
@@ -95,9 +91,12 @@ def run(
     limit = TimeLimit(card.resources.max_minutes)
     with open_file(file, card) as source:
         job = make_job(card, dataset, source, models)
+        for other in job.outputs(target)[1:]:
+            check_output(other, [file])
+            protect_events(other)
         with locked(target) as folder, stopping():
             ledger = Ledger(folder, content_hash(job.key), job.key)
-            if ledger.is_finished(target):
+            if ledger.is_finished(*job.outputs(target)):
                 log.info("%s: complete already (%d chunks): nothing to do", target, len(ledger.plan))
                 return target
             try:
@@ -126,27 +125,37 @@ def describe(card: Card, dataset: str, file: str, models: Sequence[str] | None =
                 f"events that enter: {'test split' if job.test_only else 'all'}",
                 f"branches of all events: {', '.join(job.event_branches)}",
                 f"branches of selected jets: {', '.join(job.jet_branches)}",
+                *_rows_of(job),
                 f"{len(job.variables)} variables, {cells} cells: {3 * 16 * cells / 1e6:.0f} MB; "
                 f"branches of a chunk: {chunk / 1e6:.0f} MB",
             ]
         )
 
 
+def _rows_of(job: Job) -> list[str]:
+    """Return what is said of the rows of jets beforehand."""
+    if not job.columns:
+        return []
+    row = sum(np.dtype(column.dtype).itemsize for column in job.columns)
+    names = ", ".join(column.name for column in job.columns)
+    return [f"rows of jets ({job.outputs(Path('H.root'))[1]}), {row} bytes each before compression: {names}"]
+
+
 def _do(job: Job, ledger: Ledger, target: Path, limit: TimeLimit) -> None:
     ledger.start(job.new_plan())
     if ledger.finished is not None:
-        log.info("%s is gone or was altered: all is done again", target)
+        log.info("%s is gone or was altered: all is done again", " or ".join(map(str, job.outputs(target))))
         ledger.reopen()
     lost = _all_chunks(job, ledger, limit)
     if job.dataset.kind == "data" and lost:
         _veto_sections(job, ledger, lost)
-    _merge(job, ledger, lost, target)
+    merge(job, ledger, lost, target)
     if lost:
         chunks = "; ".join(str(error) for error in lost.values())
         raise Incomplete(
             f"{target}: {len(lost)} of {len(ledger.plan)} chunks are lost, a rerun tries again: {chunks}"
         )
-    ledger.finish(target)
+    ledger.finish(*job.outputs(target))
 
 
 def _all_chunks(job: Job, ledger: Ledger, limit: TimeLimit) -> dict[int, BadChunk]:
@@ -229,7 +238,7 @@ def process_chunk(job: Job, card: Card, chunk: Chunk, vetoed: Sections) -> Parti
     -------
     dict of ndarray
         `index`, `values`, `variances` (`Histograms.sparse`), `sums`, `cutflow_raw`, `cutflow_weighted` (all regions,
-        one after the other), `sections`, `all_sections`, `vetoed`.
+        one after the other), `sections`, `all_sections`, `vetoed`, and `column.NAME` (rows of jets).
 
     Raises
     ------
@@ -243,18 +252,19 @@ def process_chunk(job: Job, card: Card, chunk: Chunk, vetoed: Sections) -> Parti
     sums = {**weights.sums, "jets_not_finite": float(not_finite)}
     sections = section_keys(chunk["run"], chunk["luminosityBlock"]) if job.dataset.kind == "data" else NO_SECTIONS
     present = np.unique(sections)
-    histograms = Histograms(job.variables)
+    histograms, rows = Histograms(job.variables), Rows(job.columns)
     if something(selections):
-        non_finite = _fill(job, card, chunk, selections, weights.weights, weights.hashes, histograms)
+        non_finite = _fill(job, card, chunk, selections, weights.weights, weights.hashes, histograms, rows)
         sums["inputs_not_finite"] = float(non_finite)
     for name, systematic in job.systematics.items():
         varied = distorted(name, systematic, chunk, weights.hashes, card.study.seed, job.branches)
         selected, _ = _selected(card, varied, weights.used, nominal_weight)
         if something(selected):
-            _fill(job, card, varied, selected, {name: nominal_weight}, weights.hashes, histograms)
+            _fill(job, card, varied, selected, {name: nominal_weight}, weights.hashes, histograms, Rows(()))
     flows = [flow for selection in selections.values() for flow in selection.cutflow(nominal_weight)]
     partial = {
         **histograms.sparse(),
+        **rows.partial(),
         "sums": np.array([sums.get(name, 0.0) for name in SUMS]),
         "cutflow_raw": np.array([raw for raw, _ in flows], dtype=np.float64),
         "cutflow_weighted": np.array([weighted for _, weighted in flows]),
@@ -284,6 +294,7 @@ def _fill(
     weights: Weights,
     hashes: NDArray[np.uint64],
     histograms: Histograms,
+    rows: Rows,
 ) -> int:
     """Fill everything; branches of jets and candidates are read here. Return how many inputs were not finite."""
     jets_there = any_jet(selections)
@@ -295,6 +306,7 @@ def _fill(
         return 0
     replicas = card.comparison.replicas if job.networks.taggers and NOMINAL in weights else 0
     jets = choose_jets(chunk, selections, weights, hashes, flavour, axis, replicas)
+    take_jets(rows, chunk, selections, weights, jets.row, jets.flavour)
     fill_jets(histograms, chunk, jets)
     fill_expressions(histograms, chunk, selections, weights, flavour, jets)
     if not job.networks.taggers:
@@ -304,10 +316,11 @@ def _fill(
     table = job.networks.read(chunk, mask)
     if not job.systematics:
         chunk.drop()
+    take_inputs(rows, table)
     fill_inputs(histograms, table, jets)
     attacked = NOMINAL in weights or card.histograms.systematics_of_variants
     variants = (NOMINAL, *card.histograms.variants) if attacked else (NOMINAL,)
-    fill_scores(histograms, card, job.networks, table, jets, variants)
+    fill_scores(histograms, card, job.networks, table, jets, variants, rows)
     return sum(table.non_finite.values())
 
 
@@ -322,43 +335,3 @@ def _veto_sections(job: Job, ledger: Ledger, lost: dict[int, BadChunk]) -> None:
                 error = _one_chunk(job, ledger, number, vetoed)
                 if error is not None:
                     lost[number] = error
-
-
-def _merge(job: Job, ledger: Ledger, lost: Mapping[int, BadChunk], target: Path) -> None:
-    """Sum the partial results in the order of the plan and write the result."""
-    histograms = Histograms(job.variables)
-    names = list(SUMS)
-    steps = [len(steps_of(region)) for region in job.card.regions.values()]
-    sums, raw, weighted = np.zeros(len(names)), np.zeros(sum(steps)), np.zeros(sum(steps))
-    sections, sliced = [NO_SECTIONS], []
-    for number in range(len(ledger.plan)):
-        partial = ledger.load(number)
-        if partial is None:
-            continue
-        histograms.add(partial)
-        sums += partial["sums"]
-        raw += partial["cutflow_raw"]
-        weighted += partial["cutflow_weighted"]
-        sections.append(partial["sections"])
-        if partial["slices"][0] > 1:
-            start, stop = ledger.plan[number]
-            sliced.append({"start": start, "stop": stop, "slices": int(partial["slices"][0])})
-    sums_of_file = totals(job, ledger, lost, dict(zip(names, sums.tolist(), strict=True)))
-    cuts = np.cumsum([0, *steps])
-    cutflows = {
-        name: Cutflow(steps_of(region), raw[cuts[i] : cuts[i + 1]], weighted[cuts[i] : cuts[i + 1]])
-        for i, (name, region) in enumerate(job.card.regions.items())
-    }
-    dropped, unknown = lost_sections(job, ledger, lost) if job.dataset.kind == "data" else (NO_SECTIONS, False)
-    if len(dropped):
-        log.warning("luminosity sections dropped whole, as lost chunks hold events of theirs: %d", len(dropped))
-    info: dict[str, Any] = {
-        **job.provenance(),
-        "lost": [error.to_json() for error in lost.values()],
-        "sliced": sliced,
-        "lumis": sections_by_run(np.concatenate(sections)),
-        "dropped_lumis": sections_by_run(dropped),
-        "unknown_lumis": unknown,
-    }
-    write_result(target, info, sums_of_file, cutflows, histograms.contents())
-    report(target, sums_of_file, cutflows)

@@ -199,5 +199,6 @@ W_CHARM = Recipe(
     branches=_branches,
     leptons=lambda region, branches: (*muon_branches(branches), *electron_branches(branches)),
     quantities=("lepton_pt", "soft_muon_pt", "soft_muon_pt_ratio", "lepton_pair_mass", "transverse_mass"),
+    weighted=lambda region: region.subtract_same_sign,
     cut_on=("num_jets", "soft_muon_pt_ratio", "lepton_pair_mass", "transverse_mass"),
 )

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from pfnano_tag.card.arrays import Arrays
 from pfnano_tag.card.attacks import Attack
 from pfnano_tag.card.base import Section
 from pfnano_tag.card.calibration import Calibration
@@ -97,6 +98,9 @@ class Card(Section):
 
     histograms: Histograms = Histograms()
     """What the data/MC job fills: inputs, outputs, discriminants, stored taggers, attacked variants."""
+
+    arrays: Arrays = Arrays()
+    """Columns of the jets that regions fill, written beside the histograms: Parquet or a plain tree."""
 
     comparison: Comparison = Comparison()
     """Agreement of data and simulation: binning, normalisation, errors."""

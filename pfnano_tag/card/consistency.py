@@ -38,6 +38,7 @@ def contradictions(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[
         *_systematics_of_one_name(sections),
         *_factors_of_no_dataset(sections),
         *_overlaps(sections),
+        *_columns_of_nothing(sections),
         *_components_of_one_name(sections),
         *_unknown_regions(sections),
         *_backend_of_cpus(sections),
@@ -188,6 +189,26 @@ def _overlaps(sections: Mapping[str, Any]) -> list[str]:
 def _leaves(one: Dataset, other: Dataset) -> bool:
     """Return whether a dataset leaves all events of another one to it."""
     return bool(other.triggers) and plain(other.triggers) <= plain(one.vetoes)
+
+
+def _columns_of_nothing(sections: Mapping[str, Any]) -> list[str]:
+    """Arrays hold variants that are histogrammed, and weights that vary."""
+    if "arrays" not in sections:
+        return []
+    arrays, asked = sections["arrays"], []
+    if "histograms" in sections:
+        asked += [
+            ("variants", name, "histograms.variants", sections["histograms"].variants) for name in arrays.variants
+        ]
+    if "weights" in sections and arrays.weight_variations != "all":
+        known = tuple(sections["weights"].variations)
+        asked += [("weight_variations", name, "weights.factors", known) for name in arrays.weight_variations]
+    return [
+        f"arrays.{key}: {name!r} is not in {where}; nearest: "
+        f"{', '.join(nearest(name, known) or known) or 'there is none'}"
+        for key, name, where, known in asked
+        if name not in known
+    ]
 
 
 def _components_of_one_name(sections: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from pfnano_tag.analyze.array_files import is_arrays
 from pfnano_tag.analyze.factors import factor_files
 from pfnano_tag.analyze.result import NO_REPLICA, Array, Category, Content, Cutflow, JobResult, Variable
 from pfnano_tag.card.card import Card
@@ -100,7 +101,8 @@ def _jobs_of(card: Card, dataset: Dataset) -> DatasetJobs:
             "dataset %s: its files can't be listed here (%s); taking the outputs there are", dataset.name, error
         )
         folder = analysis_path(card, dataset.name, "any").parent
-        return DatasetJobs(dataset, tuple(sorted(folder.glob("*.root"))), unlisted=str(error))
+        outputs_there = tuple(sorted(path for path in folder.glob("*.root") if not is_arrays(path)))
+        return DatasetJobs(dataset, outputs_there, unlisted=str(error))
     outputs = {file: analysis_path(card, dataset.name, file) for file in files}
     if len(set(outputs.values())) < len(outputs):
         raise DataError(f"dataset {dataset.name}: two of its files have the same output name; give them other names")

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import uproot
 from pydantic import TypeAdapter
 
 from pfnano_tag.analyze import stage
@@ -13,6 +14,7 @@ from pfnano_tag.analyze.result import JobResult
 from pfnano_tag.analyze.selections import (
     RECIPES,
     cut_quantities_of,
+    has_factor,
     quantities_of,
     select,
     selection_branches,
@@ -104,6 +106,7 @@ def agree(sample, region):
     assert selected.tolist() == list(expected.values)
     weights = found.weighted(np.ones(len(found.events)))[selected]
     assert weights.tolist() == list(expected.factors.values())
+    assert found.factor is None or has_factor(region)
     assert set(found.event_values) == set(quantities_of(region))
     for name, values in found.event_values.items():
         wanted = [one[name] for one in expected.values.values()]
@@ -172,6 +175,21 @@ def test_job_subtracts_same_sign_events(sample, card_with, tmp_path):
         assert cutflow.weighted[-2] == pytest.approx(sum(sample[1][n]["genWeight"] for n in weights), rel=1e-6)
         assert {c.region for c in result.variables["electron_pt"].categories} == {"b"}
         assert {c.region for c in result.variables["lepton_pair_mass"].categories} == {"b", "c"}
+
+
+def test_rows_of_jets_have_the_sign(sample, card_with, tmp_path):
+    regions = {"c": {"selection": "w_c"}, "opposite": {"selection": "w_c", "subtract_same_sign": False}}
+    card = card_with(models=(), regions=regions, arrays={"format": "root"})
+    stage.run(card, "mc", str(sample[0]), tmp_path / "h.root")
+    factors = region_loops.w_c(sample[1], region_of("w_c")).factors
+    with uproot.open(tmp_path / "h.root.jets.root") as file:
+        columns = file["Jets"].arrays(library="np")
+    inside = columns["region_c"]
+    found = dict(zip(columns["event"][inside].tolist(), columns["factor_c"][inside].tolist(), strict=True))
+    assert found == {i + 1: factor for i, factor in factors.items()}
+    assert set(found.values()) == {1, -1}
+    assert "factor_opposite" not in columns
+    assert (columns["factor_c"][columns["region_opposite"]] == 1).all()
 
 
 @pytest.mark.parametrize("selection", CHANGES)

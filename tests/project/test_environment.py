@@ -50,7 +50,7 @@ def requirements(project):
         *project["dependencies"],
         *(
             line
-            for name in ("generate", "xrootd", "cms", "log", "fit", "onnx", "test", "pack")
+            for name in ("generate", "xrootd", "cms", "log", "fit", "onnx", "tables", "test", "pack")
             for line in extras[name]
         ),
     ]

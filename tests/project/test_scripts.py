@@ -115,7 +115,7 @@ def test_setup_makes_a_venv_once(checkout, tools, tmp_path):
     assert first.returncode == 0, first.stderr
     calls = (tmp_path / "log").read_text()
     assert re.search(r"-m pip install .*--constraint \S+.* torch==[\d.]+\n", calls)
-    assert re.search(r"-m pip install .*--editable \.\[cms,generate,log,fit,onnx,test\]\n", calls)
+    assert re.search(r"-m pip install .*--editable \.\[cms,generate,log,fit,onnx,tables,test\]\n", calls)
     second = bash(checkout / "scripts/setup.sh", env=environment, cwd=tmp_path)
     assert "nothing to do" in second.stdout
     assert (tmp_path / "log").read_text() == calls
@@ -135,7 +135,7 @@ def test_setup_leaves_the_generator_out_where_it_has_no_wheels(checkout, tools, 
     environment = {**tools("python3.12", PYTHON), "NOT_3_11": "1"}
     done = bash(checkout / "scripts/setup.sh", env=environment)
     assert "the embedded generator is left out" in done.stdout
-    assert "--editable .[cms,log,fit,onnx,test]\n" in (tmp_path / "log").read_text()
+    assert "--editable .[cms,log,fit,onnx,tables,test]\n" in (tmp_path / "log").read_text()
 
 
 def test_setup_names_what_is_missing(checkout, tools):
