@@ -31,7 +31,7 @@ from pfnano_tag.analyze.result import NOMINAL, SUMS
 from pfnano_tag.analyze.selections import select
 from pfnano_tag.analyze.stopping import TimeLimit, stopping
 from pfnano_tag.analyze.variables import flavours_of
-from pfnano_tag.analyze.weights import event_weights, section_keys
+from pfnano_tag.analyze.weights import event_weights, section_keys, weight_of_varied
 from pfnano_tag.card import Card
 from pfnano_tag.card.command import progress
 from pfnano_tag.card.folder import analysis_path, check_bound, check_own_place
@@ -258,9 +258,10 @@ def process_chunk(job: Job, card: Card, chunk: Chunk, vetoed: Sections) -> Parti
         sums["inputs_not_finite"] = float(non_finite)
     for name, systematic in job.systematics.items():
         varied = distorted(name, systematic, chunk, weights.hashes, card.study.seed, job.branches)
-        selected, _ = _selected(card, varied, weights.used, nominal_weight)
+        weight = weight_of_varied(varied, chunk, card, job.factors, weights)
+        selected, _ = _selected(card, varied, weights.used, weight)
         if something(selected):
-            _fill(job, card, varied, selected, {name: nominal_weight}, weights.hashes, histograms, Rows(()))
+            _fill(job, card, varied, selected, {name: weight}, weights.hashes, histograms, Rows(()))
     flows = [flow for selection in selections.values() for flow in selection.cutflow(nominal_weight)]
     partial = {
         **histograms.sparse(),

@@ -177,10 +177,7 @@ def event_weights(
     hashes = event_hash(dataset.name, *(chunk[name] for name in IDENTITY))
     if dataset.kind == "data":
         return _data(chunk, dataset, hashes, mask, vetoed)
-    generator = chunk["genWeight"].astype(np.float64)
-    weight = generator.copy()
-    for name in card.weights.branches:
-        weight = weight * chunk[name].astype(np.float64)
+    generator, weight = chunk["genWeight"].astype(np.float64), _without_factors(chunk, card)
     found = {name: factor.evaluate(chunk) for name, factor in factors.items()}
     weights = varied_weights(weight, {name: values for name, (values, _) in found.items()}, card.weights.variations)
     finite = np.all([np.isfinite(one) for one in weights.values()], axis=0)
@@ -195,6 +192,39 @@ def event_weights(
     }
     weights = {name: np.where(used, one, 0.0) for name, one in weights.items()}
     return EventWeights(used, weights, hashes, np.zeros(0, dtype=np.int64), sums)
+
+
+def _without_factors(chunk: Chunk, card: Card) -> NDArray[np.float64]:
+    weight = chunk["genWeight"].astype(np.float64)
+    for name in card.weights.branches:
+        weight = weight * chunk[name].astype(np.float64)
+    return weight
+
+
+def weight_of_varied(
+    varied: Chunk, chunk: Chunk, card: Card, factors: Mapping[str, ReadyFactor], nominal: EventWeights
+) -> NDArray[np.float64]:
+    """Return the weight of events whose objects are varied: factors of such objects are worked out anew.
+
+    Parameters
+    ----------
+    varied, chunk : Chunk
+        From `distortions.distorted`, and what it was made of.
+    card, factors
+        As for `event_weights`.
+    nominal : EventWeights
+        Of the same events as they are.
+
+    Returns
+    -------
+    ndarray of float64 [events]
+        0 where an event is not used, or has a factor that is not finite any more.
+    """
+    if all(varied[name] is chunk[name] for factor in factors.values() for name in factor.branches):
+        return nominal.weights[NOMINAL]
+    values = {name: factor.evaluate(varied)[0] for name, factor in factors.items()}
+    weight = varied_weights(_without_factors(varied, card), values, ())[NOMINAL]
+    return np.where(nominal.used & np.isfinite(weight), weight, 0.0)
 
 
 def _data(

@@ -8,7 +8,9 @@ The chi2 has the statistics of both sides, Pearson's form: with data d, simulati
     V = u k s + k^2 v,        r = d - k s,        chi2 = r^T M r,
 
 where u is 1 for counts; for data with weights (prescales, opposite minus same sign) it is their sum of squared
-weights over their sum of weights, the variance per expected event in the mean over the bins,
+weights over their sum of weights, the variance per expected event in the mean over the bins; where data have
+less than `LEAST_KNOWN` effective entries, (sum w)^2 / sum w^2 (opposite minus same sign that may be nothing), u k s
+is instead what data say of each bin, their sum of squared weights,
 
 and M = V^-1 when the normalisation is known (ndf = N). When it comes from data, M also projects out the free scale,
 M = V^-1 - V^-1 s s^T V^-1 / (s^T V^-1 s), which is the minimum over the scale (ndf = N - 1). With systematic
@@ -35,6 +37,9 @@ Floats = NDArray[np.float64]
 
 LEAST_EXPECTED = 5.0
 """Least expected data count, and least effective number of simulated entries, of a bin."""
+
+LEAST_KNOWN = 30.0
+"""Effective entries of data with weights from which on their variance per event is known well enough, to a fifth."""
 
 SIGNIFICANT = 2.0
 """Differences above this many errors are called differences."""
@@ -238,9 +243,7 @@ def agreement(
     d, s = data.merged(starts), simulation.merged(starts)
     if to_data:
         s = s.scaled(float(d.values.sum() / s.values.sum()))
-    yield_ = float(d.values.sum())
-    per_count = float(d.variances.sum()) / yield_ if yield_ > 0 else 1.0
-    covariance_NN = np.diag(per_count * s.values + s.variances)
+    covariance_NN = np.diag(_data_variances(d, s) + s.variances)
     if shifts_SF is not None:
         shifts_SN = np.add.reduceat(shifts_SF, starts, axis=1)
         covariance_NN += shifts_SN.T @ shifts_SN
@@ -254,6 +257,17 @@ def agreement(
         values_R, noise_R = _norm(residual_RN, metric_NN) / ndf, _norm(residual_RN - residual, metric_NN) / ndf
     reduced = Reduced(float(chi2) / ndf, values_R, noise_R)
     return Agreement(float(chi2), ndf, float(chi2_distribution.sf(chi2, ndf)), starts, reduced)
+
+
+def _data_variances(data: Sample, simulation: Sample) -> Floats:
+    """Return u k s of the module's text; simulation is scaled already."""
+    yield_, spread = float(data.values.sum()), float(data.variances.sum())
+    if yield_ == spread:  # counts, or nothing
+        return simulation.values
+    if yield_ > 0 and yield_**2 >= LEAST_KNOWN * spread:
+        return simulation.values * (spread / yield_)
+    mean = spread / float(simulation.values.sum())
+    return np.where(data.variances > 0, data.variances, simulation.values * mean)
 
 
 def _metric(values: Floats, covariance_NN: Floats, free_scale: bool) -> Floats:

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pfnano_tag.compare.agreement import Reduced, Sample
+from pfnano_tag.compare.agreement import LEAST_EXPECTED, Reduced, Sample
 
 Floats = NDArray[np.float64]
 NAMES = ("ks", "earth_mover", "jensen_shannon")
@@ -110,9 +110,10 @@ def distances(
     Returns
     -------
     dict of Distance
-        Empty when data or simulation have no positive yield.
+        Empty when data or simulation have no positive yield, or bins below zero and a yield of less than
+        `LEAST_EXPECTED` effective entries: opposite minus same sign that may be nothing has no shape.
     """
-    if not (data.values.sum() > 0 and simulation.values.sum() > 0):
+    if not (_has_shape(data) and _has_shape(simulation)):
         return {}
     values = _all(data.values, simulation.values, starts, width)
     replicas = _replicas(data, simulation, starts, width)
@@ -123,6 +124,11 @@ def distances(
         p = None if far is None else float(1 + np.sum(far[name] >= value)) / (1 + toys)
         found[name] = Distance(Reduced(float(value), values_R, noise_R), p)
     return found
+
+
+def _has_shape(one: Sample) -> bool:
+    yield_, spread = float(one.values.sum()), float(one.variances.sum())
+    return yield_ > 0 and (bool((one.values >= 0).all()) or yield_**2 >= LEAST_EXPECTED * spread)
 
 
 def seed_of(seed: int, subject: str) -> NDArray[np.uint32]:

@@ -326,3 +326,27 @@ def test_variations_share_one_axis(card_with):
     factor = {"jes": {"kind": "branches", "nominal": "A", "up": "B"}}
     with pytest.raises(ValueError, match="systematics.jes_up: the variation of a factor"):
         card_with(weights={"factors": factor}, systematics={"jes_up": {"kind": "jet_energy_scale", "shift": 0.1}})
+
+
+def test_weights_made_of_varied_jets_follow_them(card_with, tmp_path):
+    """A factor of jets is that of the varied jets; one of anything else stays."""
+    branches = content("mc", 21, 80)
+    path = write(tmp_path / "mc.root", branches)
+    section = {"up": {"kind": "jet_energy_scale", "shift": 0.5}}
+    factors = {
+        "jets": {"kind": "expression", "nominal": "1 + count(Jet_pt > 40)"},
+        "other": {"kind": "expression", "nominal": "0.5 + 0 * PV_npvs"},
+    }
+    card = card_with([], regions=ALL, systematics=section, weights={"factors": factors}, jets={"lepton_overlap": 0})
+    stage.run(card, "mc", str(path), tmp_path / "h.root", [])
+    expected = dict.fromkeys(("nominal", "up"), 0.0)
+    for i in range(80):
+        for name, scale in (("nominal", 1.0), ("up", 1.5)):
+            pt, eta = scale * np.array(branches["Jet_pt"][i]), np.array(branches["Jet_eta"][i])
+            if ((pt >= 20) & (pt <= 1000) & (abs(eta) <= 2.5)).any():
+                expected[name] += 0.5 * (1 + np.count_nonzero(pt > 40)) * float(branches["genWeight"][i])
+    with JobResult(tmp_path / "h.root") as result:
+        variable, values = result.variables["num_jets"], result.read("num_jets").values
+        for name, wanted in expected.items():
+            rows = [row for row, category in enumerate(variable.categories) if category.systematic == name]
+            assert values[rows].sum() == pytest.approx(wanted, rel=1e-5)

@@ -65,6 +65,18 @@ def test_p_values_of_subtracted_data_are_uniform(to_data):
     assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.025)
 
 
+def test_subtracted_data_without_a_yield_agree_with_what_they_come_from():
+    """Of 200 pairs a bin hardly anything is left, often less than nothing."""
+    random = np.random.default_rng(1)
+    expected = np.array([10.0, 15, 20, 15, 10])
+    simulation, found = sample(expected, np.zeros(5)), []
+    for _ in range(1000):
+        plus, minus = random.poisson(expected + 200), random.poisson(np.full(5, 200))
+        found.append(agreement(sample(plus - minus, plus + minus), simulation, np.arange(5), False).chi2)
+    assert np.mean(found) == pytest.approx(5, rel=0.15)
+    assert np.max(found) < 60
+
+
 @pytest.mark.parametrize("to_data", [False, True])
 def test_p_values_of_toys_are_uniform(to_data):
     random = np.random.default_rng(5)

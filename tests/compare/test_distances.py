@@ -68,6 +68,15 @@ def test_what_can_not_be_measured_is_not_there():
     assert few["ks"].reduced.error is None
 
 
+def test_what_may_be_nothing_has_no_shape():
+    nothing = sample([30, -40, 20, -5, 0, 0, 0, 0], np.full(8, 100.0))  # 5 +- 28
+    something = sample([300, -40, 20, -5, 0, 0, 0, 0], np.full(8, 100.0))
+    assert distances(nothing, sample(TRUTH), np.arange(8), 1.0, toys=5) == {}
+    assert distances(sample(TRUTH), nothing, np.arange(8), 1.0, toys=5) == {}
+    assert distances(something, sample(TRUTH), np.arange(8), 1.0, toys=5).keys() == set(NAMES)
+    assert distances(sample([1, 0, 0, 0, 0, 0, 0, 1]), sample(TRUTH), np.arange(8), 1.0).keys() == set(NAMES)
+
+
 def test_toys_are_the_same_for_the_same_subject_only():
     data, simulation = sample(np.roll(TRUTH, 1)), sample(TRUTH * 2, TRUTH * 3)
 
