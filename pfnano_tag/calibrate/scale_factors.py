@@ -9,15 +9,16 @@ Shape suffixes: R regions, F flavours (b, c, light), X bins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pfnano_tag.analyze.result import NOMINAL, Array
+from pfnano_tag.analyze.result import Array
 from pfnano_tag.calibrate.fit import Counts, FitFailed, Fitted, Priors, fit
 from pfnano_tag.calibrate.templates import FLAVOURS, Templates, effective
+from pfnano_tag.compare.shifts import sources_of
 
 LEAST_DATA = 1.0
 """Least sum of weights of data on each side of a working point, in the region of each flavour."""
@@ -63,31 +64,11 @@ class Measurement:
         return np.asarray(np.sqrt(np.diag(self.fitted.covariance_FF)))
 
 
-def sources_of(systematics: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the sources behind systematic variations: `NAME_up` and `NAME_down` are one, any other is its own.
-
-    Returns
-    -------
-    dict of tuple
-        Source -> its variations, up first.
-    """
-    names = [name for name in systematics if name != NOMINAL]
-    found: dict[str, tuple[str, ...]] = {}
-    for name in names:
-        stem = name.removesuffix("_up").removesuffix("_down")
-        both = f"{stem}_up", f"{stem}_down"
-        if name in both and all(one in names for one in both):
-            found[stem] = both
-        else:
-            found[name] = (name,)
-    return found
-
-
 def up_and_down(shifts: Mapping[str, Array]) -> dict[str, tuple[Array, Array]]:
     """Return the shifts of each source, up and down; one with a single variation is as large the other way."""
     return {
-        source: (shifts[names[0]], shifts[names[-1]] if len(names) > 1 else -shifts[names[0]])
-        for source, names in sources_of(list(shifts)).items()
+        source.name: (shifts[source.up], -shifts[source.up] if source.down is None else shifts[source.down])
+        for source in sources_of(shifts)
     }
 
 

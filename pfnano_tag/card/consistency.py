@@ -41,6 +41,7 @@ def contradictions(sections: Mapping[str, Any], overrides: Mapping[str, Mapping[
         *_columns_of_nothing(sections),
         *_components_of_one_name(sections),
         *_unknown_regions(sections),
+        *_source_called_statistics(sections),
         *_backend_of_cpus(sections),
     ]
 
@@ -230,6 +231,20 @@ def _unknown_regions(sections: Mapping[str, Any]) -> list[str]:
         f"calibration.{flavour}: {region!r} is not in section regions ({', '.join(known)})"
         for flavour, region in sections["calibration"].regions.items()
         if region not in known
+    ]
+
+
+def _source_called_statistics(sections: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong where a systematic source has the name that corrections have for the statistical error."""
+    if not {"calibration", "weights", "systematics"} <= sections.keys() or not sections["calibration"].regions:
+        return []
+    names = {f"weights.factors.{name}": name for name in sections["weights"].factors}
+    names |= {f"systematics.{n}": n.removesuffix("_up").removesuffix("_down") for n in sections["systematics"]}
+    return [
+        f"{key}: corrections of `calibrate` call their statistical errors up_statistics and down_statistics; choose "
+        "another name"
+        for key, name in names.items()
+        if name == "statistics"
     ]
 
 

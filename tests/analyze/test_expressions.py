@@ -7,8 +7,8 @@ import pytest
 
 from pfnano_tag.analyze import stage
 from pfnano_tag.analyze.result import JobResult
-from pfnano_tag.errors import CardError, MissingBranch
-from tests.analyze.events_file import content, write
+from pfnano_tag.errors import CardError, Incomplete, MissingBranch
+from tests.analyze.events_file import content, damage, write
 
 REGIONS = {"all": {"selection": "all_jets"}, "leading": {"selection": "all_jets", "jets": "leading"}}
 VARIABLES = {
@@ -188,3 +188,15 @@ def test_objects_are_jets_by_name_and_not_by_number(card_with, tmp_path):
         assert result.read("x").variances.sum() > 1.5 * result.read("jet_eta").variances.sum()
         assert jets
         assert muons
+
+
+def test_a_damaged_basket_of_an_expression_costs_its_chunk_alone(card_with, tmp_path):
+    """Looking at what an expression is reads nothing."""
+    path = write(tmp_path / "mc.root", content("mc", 3, 120))
+    damage(path, "Electron_pt", 0)
+    one = {"expression": "Electron_pt", "range": [0, 100]}
+    card = card_with([], regions={"all": {"selection": "all_jets"}}, histograms={"expressions": {"x": one}})
+    with pytest.raises(Incomplete, match="1 of 3 chunks are lost"):
+        stage.run(card, "mc", str(path), tmp_path / "h.root", [])
+    with JobResult(tmp_path / "h.root") as result:
+        assert result.read("x").values.sum() != 0

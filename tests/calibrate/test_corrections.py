@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("iminuit", reason="the extra `fit` is not installed")
 
 from pfnano_tag.calibrate.corrections import variations
-from pfnano_tag.calibrate.scale_factors import sources_of, systematic_covariance, up_and_down
+from pfnano_tag.calibrate.scale_factors import systematic_covariance, up_and_down
 
 FLAVOURS = {"b": 5, "c": 4, "light": 0}
 
@@ -73,11 +73,6 @@ def test_weights_are_those_of_the_results(library):
         np.testing.assert_allclose(correction.evaluate("up", code, x, y), weights + total)
         np.testing.assert_allclose(correction.evaluate("down", code, x, y), np.maximum(weights - total, 0))
         assert correction.evaluate("nominal", code, 1.0, 1.0) == pytest.approx(weights[-1])
-
-
-def test_sources_are_pairs_or_stand_alone():
-    names = ["nominal", "jes_up", "jes_down", "jer", "pu_up"]
-    assert sources_of(names) == {"jes": ("jes_up", "jes_down"), "jer": ("jer",), "pu_up": ("pu_up",)}
 
 
 def test_one_variation_alone_is_as_large_the_other_way():

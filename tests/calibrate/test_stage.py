@@ -227,3 +227,18 @@ def test_data_that_the_card_blinds_are_not_fitted(tmp_path):
                 step(card)
     assert not (study.folder / "calibration").exists()
     assert run(study.write("comparison.blind={CvsL: [0.9, 1]}", "histograms.pairs=[]", "histograms.pair_bins={}"))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "weights.factors={statistics: {kind: branches, nominal: w, up: wu}}",
+        "systematics={statistics_up: {kind: jet_energy_scale, shift: 0.1}}",
+    ],
+)
+def test_no_source_may_have_the_name_of_the_statistical_errors(tmp_path, key):
+    """It would take their place in the corrections."""
+    study = ToyStudy(tmp_path / "study")
+    with pytest.raises(CardError, match="call their statistical errors up_statistics"):
+        study.card(key)
+    study.card(key, "calibration={}")
