@@ -25,23 +25,19 @@ LARGE, SMALL, LZMA = "dy", "dy_quarter", "dy_lzma"
 """Inputs."""
 CHUNK_EVENTS = 10_000
 """Of coffea; ours has the default chunks."""
-TRANSFORMER = {"architecture": "particle_transformer", "arguments": {"jet_inputs": False}}
 MISPLACED = 2e-3
 """Share of a histogram's content that may lie in another bin: single precision at the edges."""
 
 
 def prepare(folder: Path, files: Sequence[Path]) -> Path:
-    """Write the study's card with four networks that learned nothing; return the card."""
+    """Write the study's card with three networks that learned nothing; return the card."""
     card = write_card(
         folder,
         str(files[0]),
         datasets=[
             {"name": "mc", "files": [str(f) for f in files], "kind": "mc", "roles": ["analyze"], "cross_section": 1.0}
         ],
-        models={
-            **{f"deepsets_{i}": {"architecture": "deepsets", "arguments": {}} for i in (1, 2, 3)},
-            "transformer": TRANSFORMER,
-        },
+        models={f"deepsets_{i}": {"architecture": "deepsets"} for i in (1, 2, 3)},
         regions={"leading": {"selection": "all_jets", "jets": "leading"}},
         histograms={"inputs": list(SHOWN), "stored": "none"},
         comparison={"replicas": 2},
@@ -56,10 +52,10 @@ def ours(name: str, card: Path, file: Path, models: Sequence[str], *settings: st
     return Side(name, "datamc", {**options, "output": str(card.parent / f"{name}.root"), "set": list(settings)})
 
 
-def coffea(card: Path, file: Path, model: str, described: Mapping[str, Any]) -> Side:
+def coffea(card: Path, file: Path, model: str) -> Side:
     """Return the processor."""
     options = {"folder": str(card.parent), "file": str(file), "model": model, "inputs": list(SHOWN)}
-    return Side("coffea", "coffea_datamc", {**options, **described, "chunk": CHUNK_EVENTS}, python_of("coffea"))
+    return Side("coffea", "coffea_datamc", {**options, "chunk": CHUNK_EVENTS}, python_of("coffea"))
 
 
 def check_same(mine: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequence[float]]) -> None:
@@ -82,11 +78,9 @@ def check_same(mine: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequenc
             raise Different(f"histogram {name}: {difference:.2%} of the content lies in other bins")
 
 
-def against_coffea(
-    card: Path, file: Path, model: str, described: Mapping[str, Any], rounds: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def against_coffea(card: Path, file: Path, model: str, rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compare contents, then times; return the entry, and what the work was."""
-    mine, theirs = ours("ours", card, file, [model]), coffea(card, file, model, described)
+    mine, theirs = ours("ours", card, file, [model]), coffea(card, file, model)
     say(f"{model}: comparing histograms")
     run_side(mine)
     found = run_side(Side("described", "datamc", {**mine.options, "do": "describe"}))
@@ -128,17 +122,13 @@ def against_reading(card: Path, file: Path, rounds: int) -> dict[str, dict[str, 
 
 
 def measure(quick: bool) -> Outcome:
-    """Against coffea with DeepSets, then with a transformer, then against reading."""
-    large, small, lzma = path_of(SMALL if quick else LARGE), path_of(SMALL), path_of(LZMA)
+    """Against coffea, then against reading."""
+    large, lzma = path_of(SMALL if quick else LARGE), path_of(LZMA)
     rounds = 1 if quick else 3
-    deepsets = {"architecture": "deepsets", "arguments": {}}
     with tempfile.TemporaryDirectory() as name:
-        card = prepare(Path(name), list(dict.fromkeys([large, small, lzma])))
-        first, work = against_coffea(card, large, "deepsets_1", deepsets, rounds)
-        more = {}
-        if not quick:
-            more["transformer"], _ = against_coffea(card, small, "transformer", TRANSFORMER, 1)
-        more |= against_reading(card, lzma, rounds)
+        card = prepare(Path(name), [large, lzma])
+        first, work = against_coffea(card, large, "deepsets_1", rounds)
+        more = against_reading(card, lzma, rounds)
     peer = work.pop("peer")
     return Outcome("datamc", first["ratio"], first["ratio_is"], first["ours"], first["other"], work, more, peer)
 

@@ -20,7 +20,6 @@ from coffea.nanoevents import NanoAODSchema
 
 from benchmarks.measuring import Stopwatch, options_of_side
 from pfnano_tag.models.deepsets import DeepSets, DeepSetsConfig
-from pfnano_tag.models.particle_transformer import ParticleTransformer, ParticleTransformerConfig
 
 NODES = ("b", "bb", "lepb", "c", "uds", "g")
 TRANSFORMS = {"log": 1.0, "log100": 100.0}
@@ -51,13 +50,7 @@ class DataMC(processor.ProcessorABC):
     def _network(self, options: dict[str, Any], folder: Path) -> torch.nn.Module:
         with np.load(folder / f"{options['model']}.npz") as file:
             weights = {name: torch.from_numpy(file[name]) for name in file.files}
-        arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in options["arguments"].items()}
-        kinds = {
-            "deepsets": (DeepSets, DeepSetsConfig),
-            "particle_transformer": (ParticleTransformer, ParticleTransformerConfig),
-        }
-        network, config = kinds[options["architecture"]]
-        module = network(config(features=self.widths, classes=len(NODES), **arguments))
+        module = DeepSets(DeepSetsConfig(features=self.widths, classes=len(NODES)))
         module.load_state_dict(weights)
         return module.eval()
 
@@ -99,8 +92,7 @@ class DataMC(processor.ProcessorABC):
                 output[f"input_{group}_{name}"] = x
             scaled.setdefault(group, []).append(_scaled(values, default, f))
         counts = {group: columns[group]["_counts"] for group in self.widths if group != "jet"}
-        vectors = {group: columns[group]["_vectors"] for group in counts} if self.module.needs_vectors else None
-        scores = self._predict(scaled, counts, vectors)
+        scores = self._predict(scaled, counts)
         self._fill_scores(output, scores, flavour, weight)
         return output
 
@@ -130,22 +122,17 @@ class DataMC(processor.ProcessorABC):
             else:
                 values |= {"deltaR": distance - 0.6, "isGamma": abs(one.pdgId) == 22}
             found[group] = {name: (_flat(value), counts, no_track) for name, value in values.items()}
-            found[group] |= {"_counts": counts, "_vectors": _vectors(one) if self.module.needs_vectors else None}
+            found[group]["_counts"] = counts
         vertices = events.JetSVs
         vertices = vertices[vertices.jetIdx == place]
         counts = ak.to_numpy(ak.num(vertices.pt))
         names = ("pt", "mass", "ntracks", "chi2", "d3d", "d3dsig", "costhetasvpv")
         found["sv"] = {name: (_flat(vertices[name]), counts, None) for name in names}
         found["sv"]["enratio"] = (_flat(vertices.enration / (1 - jet.rawFactor)), counts, None)
-        found["sv"] |= {"_counts": counts, "_vectors": None}
-        if self.module.needs_vectors:
-            eta = jet.eta + np.sign(vertices.etarel) * abs(vertices.etarel)
-            found["sv"]["_vectors"] = _four_vectors(vertices.pt, eta, jet.phi + vertices.phirel, vertices.mass)
+        found["sv"]["_counts"] = counts
         return found
 
-    def _predict(
-        self, scaled: dict[str, list[np.ndarray]], counts: dict[str, np.ndarray], vectors: dict[str, Any] | None
-    ) -> np.ndarray:
+    def _predict(self, scaled: dict[str, list[np.ndarray]], counts: dict[str, np.ndarray]) -> np.ndarray:
         """Probabilities in batches, padded to the longest jet of each."""
         jet = torch.from_numpy(np.stack(scaled["jet"], axis=1))
         flat = {group: np.stack(scaled[group], axis=1) for group in counts}
@@ -153,18 +140,15 @@ class DataMC(processor.ProcessorABC):
         out = []
         for first in range(0, len(jet), BATCH):
             last = min(first + BATCH, len(jet))
-            x, mask, momenta = {}, {}, {}
+            x, mask = {}, {}
             for group, one in counts.items():
                 here, rows = one[first:last], slice(starts[group][first], starts[group][last])
                 longest = max(1, int(here.max(initial=0)))
                 mask[group] = torch.from_numpy(np.arange(longest) < here[:, None])
                 x[group] = torch.zeros(last - first, longest, flat[group].shape[1])
                 x[group][mask[group]] = torch.from_numpy(flat[group][rows])
-                if vectors is not None:
-                    momenta[group] = torch.zeros(last - first, longest, 4)
-                    momenta[group][mask[group]] = torch.from_numpy(vectors[group][rows])
             with torch.inference_mode():
-                out.append(self.module(jet[first:last], x, mask, momenta or None).softmax(1).numpy())
+                out.append(self.module(jet[first:last], x, mask).softmax(1).numpy())
         return np.concatenate(out) if out else np.zeros((0, len(NODES)), dtype=np.float32)
 
     def _fill_scores(
@@ -214,16 +198,6 @@ def _scaled(values: np.ndarray, default: np.ndarray, f: dict[str, Any]) -> np.nd
         values = np.sign(values) * np.log1p(np.float32(TRANSFORMS[f["transform"]]) * np.abs(values))
     scaled = (values - np.float32(f["mean"])) / np.float32(f["std"])
     return np.where(default, np.float32(f["default"]), scaled).astype(np.float32)
-
-
-def _vectors(candidates: Any) -> np.ndarray:
-    return _four_vectors(candidates.pt, candidates.eta, candidates.phi, candidates.mass)
-
-
-def _four_vectors(pt: Any, eta: Any, phi: Any, mass: Any) -> np.ndarray:
-    px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
-    energy = np.sqrt(px**2 + py**2 + pz**2 + mass**2)
-    return np.stack([_flat(one) for one in (px, py, pz, energy)], axis=1)
 
 
 def main() -> None:
