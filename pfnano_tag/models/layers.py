@@ -306,10 +306,12 @@ class Tokens:
         constituents : int or None
             Tokens of a part, one jet's more at most; None: all jets are one part.
         """
+        if constituents is None or not len(self.mask_BL):
+            return [Part(slice(None), slice(None), self)]
         counts_B = self.mask_BL.sum(1)
         behind_B = counts_B.cumsum(0)
-        if constituents is None or not len(counts_B) or int(behind_B[-1]) <= constituents:
-            return [Part(slice(0, len(counts_B)), slice(0, len(self.slots_T)), self)]
+        if int(behind_B[-1]) <= constituents:
+            return [Part(slice(None), slice(None), self)]
         part_B = (behind_B - 1).clamp(min=0).div(constituents, rounding_mode="floor")
         ends = part_B.unique_consecutive(return_counts=True)[1].cumsum(0).tolist()
         rows = [0, *(int(behind_B[end - 1]) for end in ends)]

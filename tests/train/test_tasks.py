@@ -135,7 +135,7 @@ def test_two_and_two_epochs_are_four_and_the_checkpoint_knows_its_tasks(tmp_path
 
 @pytest.mark.parametrize("weights", ["fixed", "gls"])
 def test_every_task_learns_and_is_written_down(tmp_path, jets, weights):
-    trainer = train(recipe(tmp_path, weights, epochs=16, best="resolution_response"), jets)
+    trainer = train(recipe(tmp_path, weights, epochs=24, learning_rate=0.01, best="resolution_response"), jets)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     first, last = lines[0], lines[-1]
     tasks = trainer.module.tasks
