@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to data/MC plots: bash scripts/demo.sh [FOLDER]   (default: demo_study)
-# Sets everything up, then runs every stage on the shipped card `demo`, with two processes of one thread each.
+# From nothing to data/MC plots: bash scripts/demo.sh [FOLDER [CARD]]   (default: demo_study demo)
+# Sets everything up, then runs every stage on a shipped card, with two processes of one thread each.
 # A second run in the same folder goes on where the first one ended.
 set -euo pipefail
 
@@ -14,7 +14,7 @@ case "$folder" in
 esac
 mkdir -p "$folder"
 folder="$(cd "$folder" && pwd)"
-card=(demo --set "study.folder='${folder//\'/\'\'}'")
+card=("${2:-demo}" --set "study.folder='${folder//\'/\'\'}'")
 export OMP_NUM_THREADS=1
 steps=()
 

@@ -210,10 +210,10 @@ def demo(checkout, tmp_path):
     python.chmod(0o755)
     folder, log = tmp_path / "it's here", tmp_path / "log"
 
-    def run(fails=""):
+    def run(fails="", *arguments):
         environment = {"PATH": f"{python.parent}:{os.environ['PATH']}", "PFNANO_TAG_ENV": "current"}
         environment |= {"LOG": str(log), "FAILS": fails, "FOLDER": str(folder)}
-        done = bash(checkout / "scripts/demo.sh", folder, env=environment, cwd=tmp_path)
+        done = bash(checkout / "scripts/demo.sh", folder, *arguments, env=environment, cwd=tmp_path)
         return done, [line.split("|") for line in log.read_text().splitlines()]
 
     return run
@@ -231,6 +231,12 @@ def test_the_demo_runs_every_stage_and_prints_times(demo, tmp_path):
     rows = re.findall(r"^([\w+]+) +[\d.]+ +[\d.]+$", done.stdout, flags=re.MULTILINE)
     assert rows == ["setup", "generate", "prepare", "train", "evaluate+attack", "analyze", "compare", "all"]
     assert "| the table |" in done.stdout
+
+
+def test_the_demo_takes_another_card(demo):
+    done, calls = demo("", "regions")
+    assert done.returncode == 0, done.stderr
+    assert all("regions --set study.folder=" in arguments for _, arguments in calls)
 
 
 STOPS = [
