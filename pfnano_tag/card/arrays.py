@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from pfnano_tag.card.base import Section
 from pfnano_tag.card.expressions import Expression
+from pfnano_tag.card.names import sound_names
 
 ArrayFormat = Literal["parquet", "root"]
 ColumnName = Annotated[str, Field(min_length=1)]
@@ -36,13 +36,7 @@ class Arrays(Section):
     expressions: dict[str, Expression] = Field(default_factory=dict)
     """Further columns by name: one value per jet or per event, beside those of `histograms.expressions`."""
 
-    @field_validator("expressions")
-    @classmethod
-    def _names(cls, named: dict[str, str]) -> dict[str, str]:
-        for name in named:
-            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-                raise ValueError(f"{name!r} is no name: letters, digits and `_`, starting with a letter")
-        return named
+    _names = field_validator("expressions")(sound_names)
 
     @model_validator(mode="after")
     def _something_is_written(self) -> Arrays:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +25,7 @@ from pfnano_tag.card.inputs import Inputs
 from pfnano_tag.card.jets import Jets
 from pfnano_tag.card.labels import Labels
 from pfnano_tag.card.models import Model
+from pfnano_tag.card.names import sound_names
 from pfnano_tag.card.problems import Inconsistent
 from pfnano_tag.card.regions import AllJets, Region
 from pfnano_tag.card.resources import Resources
@@ -44,7 +44,6 @@ BOUND_SECTIONS = ("datasets", "jets", "inputs", "labels", "splitting", "scaling"
 
 DEFAULT_ATTACKS = {"fgsm": Attack(kind="fgsm"), "noise": Attack(kind="noise")}
 DEFAULT_REGIONS: dict[str, Region] = {"all_jets": AllJets(selection="all_jets")}
-NAME = r"[A-Za-z][A-Za-z0-9_]*"
 RESERVED = ("nominal", "data", "truth")
 
 
@@ -120,12 +119,10 @@ class Card(Section):
     @field_validator("models", "attacks", "regions", "systematics")
     @classmethod
     def _names(cls, named: dict[str, Any]) -> dict[str, Any]:
-        for name in named:
-            if not re.fullmatch(NAME, name):
-                raise ValueError(f"{name!r} is no name: letters, digits and `_`, starting with a letter")
-            if name in RESERVED:
+        for name in RESERVED:
+            if name in named:
                 raise ValueError(f"{name!r} is a reserved name")
-        return named
+        return sound_names(named)
 
     @field_validator("models")
     @classmethod

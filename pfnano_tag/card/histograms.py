@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -11,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pfnano_tag.card.base import Section
 from pfnano_tag.card.evaluation import DiscriminantName
 from pfnano_tag.card.expressions import Expression
+from pfnano_tag.card.names import sound_names
 
 PairQuantity = DiscriminantName | Literal["jet_pt", "jet_eta"]
 Bins = Annotated[int, Field(ge=2)] | Annotated[tuple[float, ...], Field(min_length=3)]
@@ -84,13 +84,7 @@ class Histograms(Section):
             raise ValueError("an empty name is no branch")
         return names
 
-    @field_validator("expressions")
-    @classmethod
-    def _names(cls, named: dict[str, ExpressionAxis]) -> dict[str, ExpressionAxis]:
-        for name in named:
-            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-                raise ValueError(f"{name!r} is no name: letters, digits and `_`, starting with a letter")
-        return named
+    _names = field_validator("expressions")(sound_names)
 
     @field_validator("pairs")
     @classmethod

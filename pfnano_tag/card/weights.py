@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from pfnano_tag.card.base import Section
 from pfnano_tag.card.expressions import Expression
+from pfnano_tag.card.names import sound_names
 
-NAME = r"[A-Za-z][A-Za-z0-9_]*"
 WAYS = ("up", "down")
 
-Datasets = Annotated[tuple[str, ...], Field(min_length=1)] | None
 Literally = float | int | str
 
 
-class BranchFactor(Section):
+class AnyFactor(Section):
+    """What all factors have."""
+
+    datasets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Datasets of simulation that have the factor, by name; null: all."""
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Variations that there are, of `up` and `down`."""
+        return _given(self)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files that the factor is read from, beside the events'."""
+        return ()
+
+
+class BranchFactor(AnyFactor):
     """A factor that the file holds, with its variations."""
 
     kind: Literal["branches"]
@@ -32,21 +47,8 @@ class BranchFactor(Section):
     down: str | None = None
     """Branch with the factor varied down; null: no such variation."""
 
-    datasets: Datasets = None
-    """Datasets of simulation that have the factor, by name; null: all."""
 
-    @property
-    def directions(self) -> tuple[str, ...]:
-        """Variations that there are, of `up` and `down`."""
-        return _given(self)
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Files that the factor is read from, beside the events'."""
-        return ()
-
-
-class ExpressionFactor(Section):
+class ExpressionFactor(AnyFactor):
     """A factor worked out from branches."""
 
     kind: Literal["expression"]
@@ -61,19 +63,6 @@ class ExpressionFactor(Section):
     down: Expression | None = None
     """Expression for the factor varied down; null: no such variation."""
 
-    datasets: Datasets = None
-    """Datasets of simulation that have the factor, by name; null: all."""
-
-    @property
-    def directions(self) -> tuple[str, ...]:
-        """Variations that there are, of `up` and `down`."""
-        return _given(self)
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Files that the factor is read from, beside the events'."""
-        return ()
-
 
 class Profile(Section):
     """A distribution of the mean number of interactions."""
@@ -85,7 +74,7 @@ class Profile(Section):
     """Name of the histogram in the file (one dimension; folders with `/`)."""
 
 
-class PileupFactor(Section):
+class PileupFactor(AnyFactor):
     """Pile-up of simulation made that of data: the ratio of both distributions, each brought to the sum 1."""
 
     kind: Literal["pileup"]
@@ -105,14 +94,6 @@ class PileupFactor(Section):
 
     branch: str = "Pileup_nTrueInt"
     """Branch with an event's true number of interactions."""
-
-    datasets: Datasets = None
-    """Datasets of simulation that have the factor, by name; null: all."""
-
-    @property
-    def directions(self) -> tuple[str, ...]:
-        """Variations that there are, of `up` and `down`."""
-        return _given(self)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -137,7 +118,7 @@ class Variation(Section):
     """Its value for the factor varied down; null: no such variation."""
 
 
-class CorrectionFactor(Section):
+class CorrectionFactor(AnyFactor):
     """A correction of a correctionlib file; of inputs per object, the product over the objects of an event."""
 
     kind: Literal["correctionlib"]
@@ -161,9 +142,6 @@ class CorrectionFactor(Section):
 
     outside: Literal["error", "clamp"] = "error"
     """What to do where the correction has no value: stop, or take the value at the edge of its range (counted)."""
-
-    datasets: Datasets = None
-    """Datasets of simulation that have the factor, by name; null: all."""
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -207,13 +185,7 @@ class Weights(Section):
         """Files that factors are read from, each once."""
         return tuple(dict.fromkeys(file for factor in self.factors.values() for file in factor.files))
 
-    @field_validator("factors")
-    @classmethod
-    def _names(cls, factors: dict[str, Factor]) -> dict[str, Factor]:
-        for name in factors:
-            if not re.fullmatch(NAME, name):
-                raise ValueError(f"{name!r} is no name: letters, digits and `_`, starting with a letter")
-        return factors
+    _names = field_validator("factors")(sound_names)
 
     @model_validator(mode="after")
     def _once(self) -> Weights:
