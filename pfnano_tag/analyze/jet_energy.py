@@ -15,7 +15,7 @@ from pfnano_tag.analyze.draws import Draws
 from pfnano_tag.card.systematics import JetEnergyResolution, JetEnergyScale
 from pfnano_tag.nano.columns import Jagged, delta_phi, list_of_row
 from pfnano_tag.nano.reader import Chunk
-from pfnano_tag.nano.selection import aligned, integers
+from pfnano_tag.nano.selection import aligned, linked_rows
 
 Columns = dict[str, "Jagged | NDArray[Any]"]
 
@@ -62,15 +62,12 @@ def resolution(systematic: JetEnergyResolution, chunk: Chunk, draws: Draws, read
 
 def _generated_pt(chunk: Chunk, jets: Jagged) -> NDArray[np.float64]:
     """Return the pT of the generator jet of each jet [GeV]; NaN without one nearby."""
-    event = list_of_row(jets.offsets)
     generated: Jagged = chunk["GenJet_pt"]
-    index = integers(chunk, "Jet_genJetIdx", jets, slice(None)).astype(np.int64)
-    there = np.flatnonzero((index >= 0) & (index < generated.counts[event]))
-    row = generated.offsets[event[there]] + index[there]
+    there, row = linked_rows(chunk, "Jet_genJetIdx", jets, generated)
     d_eta = aligned(chunk, "Jet_eta", jets)[there] - aligned(chunk, "GenJet_eta", generated)[row]
     d_phi = delta_phi(aligned(chunk, "Jet_phi", jets)[there], aligned(chunk, "GenJet_phi", generated)[row])
     near = d_eta**2 + d_phi**2 < GEN_DISTANCE**2
-    found = np.full(len(event), np.nan)
+    found = np.full(len(jets.values), np.nan)
     found[there[near]] = generated.values[row[near]]
     return found
 
@@ -92,9 +89,10 @@ def _with_energies(chunk: Chunk, factor: NDArray[np.float64], read: frozenset[st
         columns["Jet_rawFactor"] = changed("Jet_rawFactor", 1 - (1 - column("Jet_rawFactor")) / factor)
     if "JetSVs_enration" in read:  # energies of vertices over those of jets
         links: Jagged = chunk["JetSVs_jetIdx"]
-        row = jets.offsets[list_of_row(links.offsets)] + links.values
-        ratio = aligned(chunk, "JetSVs_enration", links)
-        columns["JetSVs_enration"] = Jagged((ratio / factor[row]).astype(ratio.dtype), links.offsets)
+        rows, jet = linked_rows(chunk, "JetSVs_jetIdx", links, jets)
+        ratio = aligned(chunk, "JetSVs_enration", links).copy()
+        ratio[rows] = ratio[rows] / factor[jet]
+        columns["JetSVs_enration"] = Jagged(ratio, links.offsets)
     return columns | _missing_momentum(chunk, factor, read)
 
 

@@ -21,7 +21,7 @@ from pfnano_tag.nano import tracks
 from pfnano_tag.nano.columns import Index, Jagged, list_of_row, offsets_of
 from pfnano_tag.nano.reader import Chunk
 from pfnano_tag.nano.schema import CANDIDATE_LINKS, SV_DIRECTION, SV_LINKS
-from pfnano_tag.nano.selection import aligned, integers
+from pfnano_tag.nano.selection import aligned, integers, linked_rows
 
 Columns = dict[str, "Jagged | NDArray[Any]"]
 Array = NDArray[np.floating]
@@ -115,12 +115,12 @@ def _stored(
     """
     links: Jagged = chunk["JetPFCands_jetIdx"]
     jets: Jagged = chunk["Jet_pt"]
-    event = list_of_row(links.offsets)
-    row = candidates.offsets[event] + integers(chunk, "JetPFCands_pFCandsIdx", links, slice(None))
-    jet = jets.offsets[event] + links.values
-    inside = (row < candidates.offsets[event + 1]) & (jet < jets.offsets[event + 1])  # others are found by `linked`
-    rows = np.flatnonzero(inside & has_track[np.where(inside, row, 0)])
-    row, jet = row[rows], jet[rows]
+    to_jet, jets_of = linked_rows(chunk, "JetPFCands_jetIdx", links, jets)
+    to_candidate, candidates_of = linked_rows(chunk, "JetPFCands_pFCandsIdx", links, candidates)
+    rows, of_jet, of_candidate = np.intersect1d(to_jet, to_candidate, assume_unique=True, return_indices=True)
+    jet, row = jets_of[of_jet], candidates_of[of_candidate]
+    tracked = has_track[row]
+    rows, jet, row = rows[tracked], jet[tracked], row[tracked]
     eta, phi = (aligned(chunk, f"PFCands_{name}", candidates)[row].astype(np.float64) for name in ("eta", "phi"))
     axis = tracks.direction(*(aligned(chunk, f"Jet_{name}", jets)[jet].astype(np.float64) for name in ("eta", "phi")))
     ip, distance = (
@@ -168,9 +168,8 @@ def _without(
     table: Jagged = chunk[names.needed[0]]
     links: Jagged = chunk[f"{names.links}_jetIdx"]
     index = integers(chunk, names.index, links, slice(None)).astype(np.int64)
+    known, row = linked_rows(chunk, names.index, links, table)
     event = list_of_row(links.offsets)
-    known = np.flatnonzero((index >= 0) & (index < table.counts[event]))  # others that can't be are found later
-    row = table.offsets[event[known]] + index[known]
     kept_link = kept_link.copy()
     kept_link[known] = kept[row]
     offsets, link_offsets = _offsets(kept, table), _offsets(kept_link, links)

@@ -154,3 +154,28 @@ def integers(chunk: Chunk, branch: str, like: Jagged, rows: slice | Index) -> ND
     if values.dtype.kind not in "iu":
         raise chunk.bad(f"{branch} holds {values.dtype}, expected integers: it is an index")
     return values if values.dtype.kind == "i" else values.astype(np.int64)
+
+
+def linked_rows(chunk: Chunk, branch: str, links: Jagged, table: Jagged) -> tuple[Index, Index]:
+    """Follow links into a table of the same event; those that point to nothing are left out, without complaint.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Holds the links.
+    branch : str
+        Index into the table of the event, such as `Jet_genJetIdx`.
+    links : Jagged
+        Another branch of the collection that has the index.
+    table : Jagged
+        A branch of the table.
+
+    Returns
+    -------
+    rows, targets : ndarray of int64 [n]
+        Rows of the links, rising, and the rows of the table that they point to.
+    """
+    index = integers(chunk, branch, links, slice(None)).astype(np.int64)
+    event = list_of_row(links.offsets)
+    rows = np.flatnonzero((index >= 0) & (index < table.counts[event]))
+    return rows, table.offsets[event[rows]] + index[rows]

@@ -15,6 +15,7 @@ from pfnano_tag.analyze.result import JobResult
 from pfnano_tag.analyze.weights import event_weights
 from pfnano_tag.card.systematics import Systematic
 from pfnano_tag.errors import MissingBranch
+from pfnano_tag.nano.columns import Jagged
 from pfnano_tag.nano.features import branches_for, read_jets
 from pfnano_tag.nano.reader import PFNanoFile
 from pfnano_tag.nano.schema import INPUT_SETS
@@ -314,6 +315,38 @@ def test_attacked_variants_are_varied_only_when_asked(files, tmp_path, card_with
                     if (c.variant, c.systematic) == ("fgsm", "jes_up")]  # fmt: skip
             assert bool(rows) == asked
             assert not asked or result.read("BvsL").values[rows].sum() > 0
+
+
+@pytest.mark.parametrize("broken", [-7, -1, 10_000])
+@pytest.mark.parametrize("branch", ["JetSVs_jetIdx", "JetSVs_sVIdx", "JetPFCands_jetIdx", "JetPFCands_pFCandsIdx"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"kind": "jet_energy_scale", "shift": 0.1},
+        {"kind": "impact_parameter_bias", "transverse": 0.01},
+        {"kind": "tracking_efficiency", "loss": 0.3},
+        {"kind": "vertex_efficiency", "loss": 0.3},
+    ],
+    ids=lambda entry: entry["kind"],
+)
+def test_links_to_nothing_are_left_to_those_who_follow_them(generated, branch, broken, entry):
+    """A variation is made before anything is selected: a broken link is no reason to end there, or to move others."""
+    entry = systematic(**entry)
+    with PFNanoFile(generated) as file:
+        chunk = file.chunk(0, file.num_entries)
+        read = [*branches_for(FEATURES, file.contents), *distortion_branches("it", entry, file.contents)]
+        chunk.load(read)
+        hashes = event_hash("mc", chunk["run"], chunk["luminosityBlock"], chunk["event"])
+        whole = distorted("it", entry, chunk, hashes, 1, read)
+        links = chunk[branch].values.copy()
+        links[5] = broken
+        other = distorted("it", entry, chunk.varied({branch: Jagged(links, chunk[branch].offsets)}), hashes, 1, read)
+        for name in ("Jet_pt", "PFCands_d0", "SV_eta", "PFCands_pt"):
+            assert np.array_equal(other[name].values, whole[name].values)
+        for name in ("JetSVs_enration", "JetPFCands_btagSip3dVal"):
+            first, second = whole[name].values, other[name].values
+            if len(first) == len(second):  # a link to nothing may be one that would have been lost
+                assert np.count_nonzero(~((first == second) | (np.isnan(first) & np.isnan(second)))) <= 1
 
 
 def test_a_file_without_candidates_has_no_tracks_to_vary(generated_layouts):
