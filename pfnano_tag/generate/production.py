@@ -178,11 +178,11 @@ def _job(unit: Unit, path: Path, pool: Path) -> dict[str, Any]:
     return make_file(unit, path, Pool.load(pool))
 
 
-def produce(units: list[Unit], folder: Path, workers: int) -> dict[str, Any]:
+def produce(units: list[Unit], folder: Path, workers: int, manifest: bool = True) -> dict[str, Any]:
     """Make all units that are not complete yet, and the manifest.
 
     Files are `folder/<sample>/<sample>_<index>.root`, the manifest is `folder/manifest.json`.  A file is
-    complete, and skipped, if its stored settings hash is the unit's.
+    complete, and skipped, if its stored settings hash is the unit's.  With `manifest` false none is written.
 
     Raises
     ------
@@ -207,9 +207,10 @@ def produce(units: list[Unit], folder: Path, workers: int) -> dict[str, Any]:
     jobs = [(unit, paths[unit], pools[key]) for unit, key in zip(missing, keys, strict=True)]
     for unit, summary in progress(_run(jobs, workers), len(jobs), "generate", "files"):
         summaries[unit] = summary
-    manifest = _manifest([(paths[unit].relative_to(folder), summaries[unit]) for unit in units])
-    write_json(folder / "manifest.json", manifest)
-    return manifest
+    content = _manifest([(paths[unit].relative_to(folder), summaries[unit]) for unit in units])
+    if manifest:
+        write_json(folder / "manifest.json", content)
+    return content
 
 
 def _check_sample_numbers(units: list[Unit]) -> None:
