@@ -94,12 +94,11 @@ def _trainings(card: Card, models: Sequence[str] | None) -> Iterator[Content]:
 
 
 def _productions(card: Card) -> Iterator[Content]:
-    from pfnano_tag.generate.stage import units_of
-
-    for unit in units_of(card):
-        name = f"{unit.name}:{unit.index}"
-        path = generated_folder(card) / unit.name / f"{unit.name}_{unit.index}.root"
-        yield name, (Step((f"--only={name}",)),), (str(path.relative_to(card.folder)),)
+    for sample, section in card.generate.samples.items():
+        for index in range(section.files):
+            name = f"{sample}:{index}"
+            path = generated_folder(card) / sample / f"{sample}_{index}.root"
+            yield name, (Step((f"--only={name}",)),), (str(path.relative_to(card.folder)),)
 
 
 def _files(card: Card, role: str, names: Sequence[str]) -> Iterator[tuple[Dataset, list[str]]]:
