@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -75,8 +75,24 @@ def next_submission(job: JobFolder, indices: Sequence[int], memory: Sequence[int
     return Submission(number, tuple(indices), tuple(memory))
 
 
-def ask(command: Sequence[str], seconds: float = TIMEOUT, cwd: Path | None = None) -> str:
+def ask(
+    command: Sequence[str],
+    seconds: float = TIMEOUT,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> str:
     """Run a command of a batch system; return what it says.
+
+    Parameters
+    ----------
+    command : sequence of str
+        Program and arguments.
+    seconds : float
+        How long it may take.
+    cwd : Path, optional
+        Where it runs; here when not given.
+    environment : mapping of str, optional
+        Its variables; those of this process when not given.
 
     Raises
     ------
@@ -85,7 +101,14 @@ def ask(command: Sequence[str], seconds: float = TIMEOUT, cwd: Path | None = Non
     """
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=seconds, check=False, cwd=cwd
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+            cwd=cwd,
+            env=environment,
         )
     except FileNotFoundError as error:
         raise StudyError(f"{command[0]}: no such command here; is it a submit machine?") from error
