@@ -10,6 +10,7 @@ from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import StudyError
 from pfnano_tag.submit import retry, status
 from pfnano_tag.submit.engines import Known
+from pfnano_tag.submit.grouping import files_per_job
 from pfnano_tag.submit.jobfolder import check_card, chosen_folders, write_job_folder
 from pfnano_tag.submit.split import items_of
 from pfnano_tag.submit.status import status_of, table
@@ -175,6 +176,17 @@ def test_the_table_counts_and_names(card, job, engine):
     assert "dy/f0" not in text
     assert "dy/f0" in table([found], everything=True)
     assert json.loads(json.dumps(found.to_json()))["counts"] == {"done": 1, "incomplete": 1, "lost": 2}
+
+
+def test_files_per_job_from_how_long_they_took(card, job, engine, tmp_path):
+    asking = read_card(tmp_path / "card.yaml", ["submit.minutes=1.5", "submit.files=2"])
+    assert files_per_job(asking, "analyze") == 2
+    for index, seconds in enumerate((10, 20, 60)):
+        ends(job, index, 0, started=1000.0, ended=1000.0 + 10 + seconds, setup=10.0)
+    ends(job, 3, 75, started=0.0, ended=1e6)
+    assert files_per_job(asking, "analyze") == 4  # (90 - 10) / 20
+    assert files_per_job(asking, "prepare") == 2
+    assert files_per_job(card, "analyze") == 1
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"attempt": 1}', '{"attempt": 1, "code": 0, "unknown": 3}'])
