@@ -40,7 +40,7 @@ def files_per_job(card: Card, stage: str) -> int:
 
 
 def _times(card: Card) -> tuple[float, float] | None:
-    """Return the median set-up time of jobs and the median time of a file [s], of the last job folder that has any."""
+    """Return the median time of set-up and of a file [s], of the last job folder that has any."""
     for path in reversed([folder for folder in job_folders(card) if folder.resolve().is_dir()]):
         job = read_job_folder(path)
         found = _of_folder(job) if job.stage == "analyze" else []
