@@ -3,6 +3,7 @@
   jobs    one job per file, network or generated file, for a stage; a job folder that needs nothing of the study
   status  what became of them: one table, from their reports and the batch system; results come into the study
   retry   submit what is missing once more, with more memory where memory was the cause
+  chain   several stages, each when the one before it has ended: HTCondor by DAGMan, SLURM by dependencies
 
 Sites with a file of their own (card: `site: NAME`): {sites}.
 """
@@ -30,10 +31,14 @@ def parser() -> argparse.ArgumentParser:
     """Options of the command."""
     sites = ", ".join(sorted(path.stem for path in SITES.glob("*.yaml")))
     options = parser_for("submit", (__doc__ or "").format(sites=sites or "none"), card=False)
-    options.add_argument("action", choices=["jobs", "status", "retry"], help="what to do, see above")
+    options.add_argument("action", choices=["jobs", "status", "retry", "chain"], help="what to do, see above")
     options.add_argument("card", help="study card: a YAML file, or the name of a shipped card")
     add_card_options(options)
-    options.add_argument("--folder", type=Path, help="job folder [default: jobs: a new one; else all of the study]")
+    options.add_argument(
+        "--folder",
+        type=Path,
+        help="job folder [default: a new one for jobs and chain; else all of the study]",
+    )
     looks = options.add_argument_group("status")
     looks.add_argument("--all", action="store_true", help="list also the jobs with which nothing is wrong")
     looks.add_argument("--json", action="store_true", help="print JSON")
@@ -47,6 +52,11 @@ def parser() -> argparse.ArgumentParser:
     )
     jobs = options.add_argument_group("jobs")
     jobs.add_argument("--stage", choices=STAGES, default="analyze", help="what the jobs do [default: analyze]")
+    jobs.add_argument(
+        "--stages",
+        metavar="A,B,...",
+        help="stages of a chain, generate among them [default: prepare,train,analyze,compare]",
+    )
     jobs.add_argument("--backend", choices=BACKENDS, help="where they run [default: submit.backend of the card]")
     jobs.add_argument(
         "--dataset", action="append", default=[], metavar="NAME", help="only this dataset; repeat for more"
@@ -70,6 +80,9 @@ def run(card: Card, options: argparse.Namespace) -> int | None:
     """Do what was asked for."""
     if options.action == "jobs":
         _jobs(card, options)
+        return None
+    if options.action == "chain":
+        _chain(card, options)
         return None
     if options.action == "status":
         return _status(card, options)
@@ -131,6 +144,38 @@ def _retry(card: Card, options: argparse.Namespace) -> None:
         if items and not options.dry_run:
             take_out(job, items)
             print(hand_over(card, job, submission, options.processes))
+
+
+def _chain(card: Card, options: argparse.Namespace) -> None:
+    from pfnano_tag.submit.chain import (
+        USUAL,
+        describe_chain,
+        driver_of,
+        hand_over_chain,
+        make_chain,
+        read_chain,
+    )
+
+    if options.dataset or options.no_models:
+        raise UserError("--dataset and --no-models go with `submit jobs`: a chain takes all datasets, and networks")
+    if options.folder is not None:
+        if options.stages or options.model or options.backend or options.dry_run:
+            raise UserError(f"{options.folder}: it goes on as it was made; leave --stages, --model, --backend")
+        chain = read_chain(options.folder)
+    else:
+        backend = options.backend or card.submit.backend
+        if backend is None:
+            raise UserError(f"--backend is needed, or submit.backend in the card: one of {', '.join(BACKENDS)}")
+        stages = options.stages.split(",") if options.stages else USUAL
+        if options.dry_run:
+            print(describe_chain(card, backend, stages, options.model))
+            return
+        chain = make_chain(card, backend, stages, options.model)
+    print(f"{', '.join(chain.stages)}: {chain.path}")
+    if options.no_submit and chain.backend != "local":
+        print(driver_of(chain.backend).write(card, chain))
+    elif not options.no_submit:
+        print(hand_over_chain(card, chain, options.processes))
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def write_job_folder(
         When a model is not trained.
     """
     place = card.folder.absolute() / "jobs"
-    target = (folder or _next_folder(place, stage)).absolute()
+    target = (folder or next_folder(place, stage)).absolute()
     pointer = place / target.name
     linked = link and pointer != target
     if target.exists() or (linked and os.path.lexists(pointer)):
@@ -222,7 +222,8 @@ def template(name: str) -> Path:
     return path
 
 
-def _next_folder(place: Path, stage: str) -> Path:
+def next_folder(place: Path, stage: str) -> Path:
+    """Return the next free folder for jobs of a stage: `stage-0001`, and on."""
     taken = [path.name.rpartition("-")[2] for path in place.glob(f"{stage}-*")]
     number = max((int(end) for end in taken if end.isdigit()), default=0) + 1
     return place / f"{stage}-{number:04d}"
