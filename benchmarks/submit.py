@@ -2,7 +2,7 @@
 
 The batch system is a stand-in (its commands answer at once, with a row for each job in the queue), and so are the
 jobs: of twenty, sixteen left a result, one is incomplete with its ledger, one was killed for its memory and left no
-report, one is running with a ledger that grows, one is in the queue. The job folder and what reads it are the real ones.
+report, one is running with a ledger that grows, one is in the queue. The job folder and what reads it are real.
 """
 
 from __future__ import annotations

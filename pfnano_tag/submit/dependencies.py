@@ -1,8 +1,8 @@
 """A chain on SLURM: between the arrays of two stages there is a small job, a link.
 
 A link collects the stage that has ended, makes the job folder of the next, submits its arrays, and submits the next
-link to start after them. It starts after jobs that failed, too (`afterany`): it is the link that brings home what there
-is, and says in the chain's log what is missing, where SLURM would say `DependencyNeverSatisfied`.
+link to start after them. It starts after jobs that failed, too (`afterany`): the link brings home what there is, and
+says in the chain's log what is missing, where SLURM would say `DependencyNeverSatisfied`.
 """
 
 from __future__ import annotations

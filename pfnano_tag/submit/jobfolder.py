@@ -311,11 +311,12 @@ def _copy_study(card: Card, stage: str, study: Path, models: Sequence[str] | Non
             shutil.copy(source, study / source.name)
     if stage == "train" and not prepared_path(card).is_file():
         raise StudyError(f"{prepared_path(card)}: is not there; run `prepare` first")
-    if stage != "analyze":
+    names = card.models_named(models)
+    if stage != "analyze" or not names:
         return
     from pfnano_tag.infer.bookkeeping import find_checkpoint  # loads torch, which `status` has no use for
 
-    for asked in card.models_named(models):
+    for asked in names:
         name = asked.partition(":")[0]
         card.training_of(name)  # says which models the card has
         found = find_checkpoint(card, asked)

@@ -77,7 +77,7 @@ def next_submission(job: JobFolder, indices: Sequence[int], memory: Sequence[int
 
 def ask(
     command: Sequence[str],
-    seconds: float = TIMEOUT,
+    seconds: float | None = None,
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> str:
@@ -87,8 +87,8 @@ def ask(
     ----------
     command : sequence of str
         Program and arguments.
-    seconds : float
-        How long it may take.
+    seconds : float, optional
+        How long it may take; `TIMEOUT` when not given.
     cwd : Path, optional
         Where it runs; here when not given.
     environment : mapping of str, optional
@@ -99,6 +99,7 @@ def ask(
     StudyError
         When there is no such command, it gives no answer in time, or fails; with its words.
     """
+    seconds = TIMEOUT if seconds is None else seconds
     try:
         done = subprocess.run(
             command,
