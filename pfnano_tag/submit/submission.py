@@ -76,7 +76,12 @@ def next_submission(job: JobFolder, indices: Sequence[int], memory: Sequence[int
 
 
 def ask(command: Sequence[str], seconds: float = TIMEOUT, cwd: Path | None = None) -> str:
-    """Run a command of a batch system; return what it says.
+    """Run a command of a batch system; return what it says (`answer`)."""
+    return answer(command, seconds, cwd)[0]
+
+
+def answer(command: Sequence[str], seconds: float = TIMEOUT, cwd: Path | None = None) -> tuple[str, str]:
+    """Run a command of a batch system; return what it says, and what it warns of.
 
     Raises
     ------
@@ -94,4 +99,4 @@ def ask(command: Sequence[str], seconds: float = TIMEOUT, cwd: Path | None = Non
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
         raise StudyError(f"{command[0]}: exit code {done.returncode}: {' '.join(said[-5:])}")
-    return done.stdout
+    return done.stdout, done.stderr
