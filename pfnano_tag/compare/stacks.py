@@ -26,9 +26,9 @@ LINEAR = ("jet_eta", "num_jets", "dilepton_mass")
 """Variables that are drawn on a linear axis; all others span decades."""
 
 CAPTION_WIDTH = 95
-PER_BIN, FEWEST_BINS = 20.0, 10
-"""Bins are drawn together, two and two or more, until there are this many entries of data per bin on average, as long
-as this many bins are left."""
+PER_BIN, FEWEST_BINS, TAIL = 20.0, 10, 0.025
+"""Bins are drawn together, two and two or more, until there are this many entries of data per bin on average between
+the quantiles TAIL and 1 - TAIL, as long as this many bins are left."""
 
 
 @dataclass(frozen=True)
@@ -203,10 +203,12 @@ def drawn_together(values: Array, variances: Array) -> NDArray[np.int64]:
     values, variances : ndarray [bins]
         Of data.
     """
-    bins = len(values)
-    entries = values.sum() ** 2 / variances.sum() if variances.sum() > 0 else 0.0
+    bins, total_variance = len(values), variances.sum()
+    entries = values.sum() ** 2 / total_variance if total_variance > 0 else 0.0
+    first, last = np.searchsorted(np.cumsum(variances), [TAIL * total_variance, (1 - TAIL) * total_variance])
+    span = min(last, bins - 1) - first + 1
     allowed = [size for size in range(1, bins + 1) if bins % size == 0 and (size == 1 or bins // size >= FEWEST_BINS)]
-    enough = [size for size in allowed if entries >= PER_BIN * bins / size]
+    enough = [size for size in allowed if entries >= PER_BIN * span / size]
     return np.arange(0, bins, enough[0] if enough else allowed[-1], dtype=np.int64)
 
 

@@ -31,7 +31,7 @@ def test_the_axis_says_what_is_counted(name, kind, quantity, label):
 
 @pytest.mark.parametrize(
     ("bins", "entries", "drawn"),
-    [(50, 1000, 50), (50, 999, 25), (50, 400, 10), (50, 0, 10), (60, 300, 15), (11, 5, 11), (99, 150, 11)],
+    [(50, 1000, 50), (50, 900, 25), (50, 400, 10), (50, 0, 10), (60, 320, 15), (11, 5, 11), (99, 150, 11)],
 )
 def test_few_data_are_drawn_in_fewer_bins(bins, entries, drawn):
     values = np.full(bins, entries / bins)
@@ -40,6 +40,15 @@ def test_few_data_are_drawn_in_fewer_bins(bins, entries, drawn):
     assert set(np.diff([*starts, bins])) == {bins // drawn}
     # what counts are entries, not their weights
     assert len(drawn_together(values * 3, values * 9)) == drawn
+
+
+def test_long_tails_do_not_make_the_bins_of_the_bulk_coarse():
+    values = np.zeros(50)
+    values[:4] = 30
+    values[[9, 30]] = 1
+    assert len(drawn_together(values, values)) == 50
+    values[:] = 0
+    assert len(drawn_together(values, values)) == 10
 
 
 def category(flavour, systematic="nominal"):
