@@ -7,7 +7,8 @@ region that measures it. Printed are
 
 - per working point and flavour the measured and the true factor, the pull (their difference over the total error),
   and what the fit gives when it is told the true mixture of flavours: what is left then is no matter of the mixture;
-- the mixture: what simulation says of each region's flavours, and what is there in data;
+- the mixture: what simulation says of each region's flavours, what is there in data, and the true factor of each
+  flavour in each region, at the loosest working point: the fit takes one for all regions;
 - per pair of discriminants and flavour, chi2 of simulation and the true jets of the flavour in data, without and with
   the shape weights (weights of 1 would leave it as it is), and the spread of the pulls of the weights.
 
@@ -89,6 +90,9 @@ class Mixture:
     odds : float
         Its yield over that of the region's own flavour, in data over simulation: what the prior of
         `calibration.composition` says is 1.
+    factor, error : float
+        True scale factor of the flavour in this region, and its statistical error (data and simulation); NaN where
+        nothing passes in simulation.
     """
 
     region: str
@@ -96,6 +100,8 @@ class Mixture:
     simulated: float
     true: float
     odds: float
+    factor: float
+    error: float
 
 
 @dataclass(frozen=True)
@@ -184,12 +190,14 @@ class Closure:
             )
 
     def mixtures(self) -> Iterator[Mixture]:
-        """Yield the flavours of each region: of the jets with a score of the first tagger."""
+        """Yield the flavours of each region, as the first tagger sees them."""
         info = next(job.info for group in self.study.jobs.values() for job in group)
         score = scores_of(self.card, info["models"], self.study.variables)[0]
-        simulated, true = (
-            self._histogram(score, read)[0].values_SRFX[0].sum(axis=-1) for read in (self.read, self.unveiled)
-        )
+        simulation, lower_X = self._histogram(score, self.read)
+        truth, _ = self._histogram(score, self.unveiled)
+        cut = cut_at(lower_X, min(value for value in score.thresholds.values() if value is not None))
+        assert cut is not None  # a discriminant has edges
+        simulated, true = (templates.values_SRFX[0].sum(axis=-1) for templates in (simulation, truth))
         for row, (home, region) in enumerate(self.card.calibration.regions.items()):
             own = FLAVOURS.index(home)
             for place, flavour in enumerate(FLAVOURS):
@@ -197,7 +205,7 @@ class Closure:
                 odds = there / true[row, own] / (expected / simulated[row, own]) if expected else float("nan")
                 yield Mixture(
                     *(region, flavour, float(expected / simulated[row].sum()), float(there / true[row].sum())),
-                    float(odds),
+                    *(float(odds), *factor_of(truth, simulation, (0, row, place), cut[0])),
                 )
 
     def shapes(self) -> Iterator[ShapeClosure]:
@@ -227,6 +235,20 @@ def efficiencies(templates: Templates, cut: int) -> Array:
         values_X = templates.values_SRFX[0, row, flavour]
         found_F[flavour] = values_X[cut:].sum() / values_X.sum()
     return found_F
+
+
+def factor_of(truth: Templates, simulation: Templates, cell: tuple[int, int, int], cut: int) -> tuple[float, float]:
+    """Return the true scale factor of a cell (systematic, region, flavour), and its statistical error."""
+    shares, squares = [], []
+    for templates in (truth, simulation):
+        values_X, variances_X = templates.values_SRFX[cell], templates.variances_SRFX[cell]
+        jets = float(effective(values_X.sum(), variances_X.sum()))
+        share = float(values_X[cut:].sum() / values_X.sum()) if jets > 0 else 0.0
+        if share <= 0:
+            return float("nan"), float("nan")
+        shares.append(share)
+        squares.append(max(0.0, 1 - share) / (share * jets))  # relative, of a binomial share
+    return shares[0] / shares[1], shares[0] / shares[1] * float(np.sqrt(sum(squares)))
 
 
 def with_mixture(simulation: Templates, truth: Templates) -> Templates:
@@ -283,9 +305,19 @@ def tables(factors: Sequence[Factor], mixtures: Sequence[Mixture], shapes: Seque
             ],
         ),
         _table(
-            ("region", "flavour", "share in simulation", "share in data", "odds, data over simulation"),
+            (
+                "region",
+                "flavour",
+                "share in simulation",
+                "in data",
+                "odds, data over simulation",
+                "true factor there",
+            ),
             [
-                (one.region, one.flavour, f"{one.simulated:.3f}", f"{one.true:.3f}", f"{one.odds:.2f}")
+                (
+                    *(one.region, one.flavour, f"{one.simulated:.3f}", f"{one.true:.3f}", f"{one.odds:.2f}"),
+                    "–" if np.isnan(one.factor) else f"{one.factor:.2f} ± {one.error:.2f}",
+                )
                 for one in mixtures
             ],
         ),

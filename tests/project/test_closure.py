@@ -36,6 +36,17 @@ def test_closure_takes_efficiencies_in_the_region_of_each_flavour():
     np.testing.assert_allclose(closure.efficiencies(in_regions(values), 2), [0.5, 0.0, 1.0])
 
 
+def test_a_factor_has_the_errors_of_two_binomials():
+    values = np.zeros((3, 3, 2))
+    values[0, 2] = [75, 25]
+    simulated = np.zeros((3, 3, 2))
+    simulated[0, 2] = [200, 200]
+    factor, error = closure.factor_of(in_regions(values), in_regions(simulated), (0, 0, 2), 1)
+    assert factor == 0.5
+    assert error == pytest.approx(0.5 * np.sqrt(0.75 / 25 + 0.5 / 200))
+    assert np.isnan(closure.factor_of(in_regions(values), in_regions(simulated), (0, 1, 1), 1)).all()
+
+
 def test_a_fit_that_is_told_the_mixture_finds_the_truth():
     random = np.random.default_rng(3)
     yields = random.uniform(2e3, 2e4, (3, 3)) + 2e5 * np.eye(3)
