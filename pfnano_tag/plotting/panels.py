@@ -111,6 +111,6 @@ def _draw(main: Axes, ratio: Axes, cell: Cell, log: bool) -> None:
         for axes in (main, ratio):
             axes.tick_params(axis="x", which="both", length=0)
     ratio.yaxis.label.set_fontsize(11)
-    headroom(main, 0.15)
+    headroom(main, 0.25 if cell.note else 0.15)
     if cell.note:
         main.text(0.97, 0.96, cell.note, transform=main.transAxes, ha="right", va="top", fontsize=11)
