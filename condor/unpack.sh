@@ -82,7 +82,7 @@ find_description() {
     [ -f "$description" ] || environment_error 2 "$description: no such file, expected the description of $what" || return
   elif is_address; then # goes without: it is the answer to the archive's own address that counts
     description="$environment_scratch/description.json"
-    fetch "${what%%[?#]*}.json" "$description" 2>/dev/null || rm -f "$description"
+    fetch_environment "${what%%[?#]*}.json" "$description" 2>/dev/null || rm -f "$description"
   else
     description="$what.json"
   fi
@@ -116,7 +116,7 @@ check_python() {
   if [ -L "$python" ] && [ ! -e "$python" ]; then
     no_interpreter "$(readlink -m "$python")" || return
   fi
-  [ -x "$python" ] || environment_error 2 "$what: found no bin/python, expected an environment" || return
+  [ -x "$python" ] || environment_error 2 "$what: found no bin/python in $environment_folder, expected an environment" || return
   unset PYTHONHOME PYTHONPATH # a site's, for its own Python
   found="$("$python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>&1)" ||
     environment_error 2 "$what: its Python does not start on $(uname -n): ${found##*$'\n'}" || return
@@ -167,7 +167,7 @@ unpack_or_share() {
   fi
   environment_folder="$environment_scratch/environment"
   mkdir "$environment_folder" && environment_folder="$(cd "$environment_folder" && pwd)" || return 75
-  unpack "$environment_folder" && unpack_conda
+  unpack_environment "$environment_folder" && unpack_conda
 }
 
 # With the lock held. What a killed job left goes; `.whole` is written when all is done, conda-unpack included, which
@@ -178,7 +178,7 @@ fill_cache() {
   rm -rf "$environment_folder" "$cache/.$sha256".making.*
   made="$(mktemp -d "$cache/.$sha256.making.XXXXXX")" ||
     environment_error 75 "$cache: no folder can be made in it on $(uname -n)" || return
-  unpack "$made" && chmod 755 "$made" && mv "$made" "$environment_folder" && unpack_conda || code=$?
+  unpack_environment "$made" && chmod 755 "$made" && mv "$made" "$environment_folder" && unpack_conda || code=$?
   if [ "$code" = 0 ]; then
     : >"$environment_folder/.whole"
   else
@@ -197,13 +197,13 @@ unpack_conda() {
 # Fetches the archive into the job's scratch where `what` is an address.
 archive_here() {
   if is_address; then
-    fetch "$what" "$environment_scratch/$name" || return
+    fetch_environment "$what" "$environment_scratch/$name" || return
     what="$environment_scratch/$name"
   fi
   [ -f "$what" ] || environment_error 2 "$what: no such environment on $(uname -n), nor in ${job:-$PWD}"
 }
 
-unpack() {
+unpack_environment() {
   local folder="$1" began=$SECONDS code=2 found said address="$what"
   case "$name" in *.zst) can_decompress || return ;; esac
   archive_here || return
@@ -215,7 +215,7 @@ unpack() {
         "$found, expected $sha256" || return
     code=75 # the archive is good, so it is this machine
   fi
-  said="$(extract "$what" "$folder" 2>&1)" ||
+  said="$(extract_environment "$what" "$folder" 2>&1)" ||
     environment_error "$code" "$address: can't be unpacked on $(uname -n): ${said%%$'\n'*}" || return
   [ "$address" = "$what" ] || rm -f "$what"
   what="$address"
@@ -228,7 +228,7 @@ can_decompress() {
 }
 
 # From stdin: tar takes a name with a colon for another machine's. A job run by root gives files to no other account.
-extract() {
+extract_environment() {
   local archive="$1" into=(--no-same-owner -xf - -C "$2")
   set -o pipefail
   case "$name" in
@@ -244,7 +244,7 @@ sha256_of() {
   echo "${sum%% *}"
 }
 
-fetch() {
+fetch_environment() {
   local address="$1" file="$2" way refused said code=0
   case "$address" in
     root://* | roots://*) way=(xrdcp --silent --force "$address" "$file") refused=none ;;

@@ -61,7 +61,7 @@ fi
 echo "packing $(python -c 'import sys; print(sys.prefix)') (this takes a few minutes)"
 PYTHONPATH="$root:$scratch/tools" TMPDIR="$scratch" \
   python -m pfnano_tag.submit.packing --package "$scratch/package" "$scratch/$name"
-chmod =rw "$scratch/$name" # for the accounts that read what this one writes; temporary files are private
+chmod '=rw' "$scratch/$name" # for the accounts that read what this one writes; temporary files are private
 if [ "$check" = yes ]; then
   bash "$root/scripts/check_env.sh" "$scratch/$name"
 fi

@@ -144,7 +144,7 @@ def test_a_folder_is_used_where_it_is(place):
     assert (seen["python"], seen["said"], seen["extra"]) == (f"{folder}/bin/python", [], "from  conda")
     assert used(place, f"file://localhost{str(folder).replace(' ', '%20')}")["python"] == seen["python"]
     assert sorted(folder.rglob("*")) == before, "nothing is written to it, conda-unpack ran when it was made"
-    assert "no bin/python" in refused(place, folder / "bin")
+    assert "found no bin/python in" in refused(place, folder / "bin")
 
 
 def test_the_cache_holds_it_once_per_machine(place, archive):
