@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted([*(ROOT / "scripts").glob("*.sh"), *(ROOT / "condor").glob("*.sh"), *(ROOT / "slurm").glob("*.sh")])
 SERVICES = sorted((ROOT / "tests" / "integration").glob("*.sh"))
 COMMANDS = sorted({path.parent.name for path in (ROOT / "pfnano_tag").glob("*/__main__.py")} | {"inspect"})
-SOURCED = {"activate.sh"}
+SOURCED = {"activate.sh", "unpack.sh"}
 
 
 def bash(*arguments, **options):
