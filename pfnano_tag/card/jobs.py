@@ -95,7 +95,7 @@ def read_report(item: Path, name: str = REPORT) -> Report | None:
         return Report(**{**content, **tuples})
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         log.warning("%s: not a job's report (%s)", item / name, error)
         return None
 

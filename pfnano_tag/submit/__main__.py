@@ -11,11 +11,13 @@ Sites with a file of their own (card: `site: NAME`): {sites}.
 from __future__ import annotations
 
 import argparse
+import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pfnano_tag.card.command import add_card_options, add_dry_run, add_models, main_of, parser_for, positive
-from pfnano_tag.errors import UserError
+from pfnano_tag.errors import EXIT_COMPLETE, EXIT_INCOMPLETE, StudyError, UserError
 
 if TYPE_CHECKING:
     from pfnano_tag.card.card import Card
@@ -36,6 +38,17 @@ def parser() -> argparse.ArgumentParser:
         "--folder",
         type=Path,
         help="job folder [default: a new one for jobs and chain; else all of the study]",
+    )
+    looks = options.add_argument_group("status")
+    looks.add_argument("--all", action="store_true", help="list also the jobs with which nothing is wrong")
+    looks.add_argument("--json", action="store_true", help="print JSON")
+    looks.add_argument(
+        "--watch",
+        type=positive,
+        nargs="?",
+        const=30,
+        metavar="SECONDS",
+        help="look again, until no job is idle or running [30]",
     )
     jobs = options.add_argument_group("jobs")
     jobs.add_argument("--stage", choices=STAGES, default="analyze", help="what the jobs do [default: analyze]")
@@ -68,10 +81,13 @@ def run(card: Card, options: argparse.Namespace) -> int | None:
     if options.action == "jobs":
         _jobs(card, options)
         return None
-    if options.action == "chain":
+    if options.action == "status":
+        return _status(card, options)
+    if options.action == "retry":
+        _retry(card, options)
+    else:
         _chain(card, options)
-        return None
-    raise UserError(f"{options.action}: not there yet")
+    return None
 
 
 def _jobs(card: Card, options: argparse.Namespace) -> None:
@@ -90,6 +106,44 @@ def _jobs(card: Card, options: argparse.Namespace) -> None:
         print(to_submit(card, job, submission))
     else:
         print(hand_over(card, job, submission, options.processes))
+
+
+def _status(card: Card, options: argparse.Namespace) -> int:
+    """Print what became of the jobs; 0 when all are done, else 75."""
+    from pfnano_tag.submit.jobfolder import chosen_folders
+    from pfnano_tag.submit.status import status_of, table
+
+    while True:
+        found = [status_of(card, job) for job in chosen_folders(card, options.folder)]
+        if options.json:
+            print(json.dumps([one.to_json() for one in found], indent=1))
+        else:
+            print(table(found, options.all))
+        if not options.watch or not any(one.under_way for one in found):
+            return EXIT_COMPLETE if all(one.complete for one in found) else EXIT_INCOMPLETE
+        time.sleep(options.watch)
+
+
+def _retry(card: Card, options: argparse.Namespace) -> None:
+    """Submit what is missing once more."""
+    from pfnano_tag.submit.jobfolder import check_card, chosen_folders
+    from pfnano_tag.submit.retry import missing, resubmission, take_out
+    from pfnano_tag.submit.stage import hand_over
+    from pfnano_tag.submit.status import status_of
+
+    for job in chosen_folders(card, options.folder):
+        check_card(card, job)
+        status = status_of(card, job)
+        if status.silent:
+            raise StudyError(f"{status.silent}; what is running can't be told from what is missing")
+        items = missing(status)
+        submission = resubmission(card, job, items)
+        print(f"{job.path.name}: {len(items)} of {len(job.items)} jobs are missing")
+        for item, memory in zip(items, submission.memory, strict=True):
+            print(f"  {item.index} {item.name}: {item.condition}, {memory} MB")
+        if items and not options.dry_run:
+            take_out(job, items)
+            print(hand_over(card, job, submission, options.processes))
 
 
 def _chain(card: Card, options: argparse.Namespace) -> None:

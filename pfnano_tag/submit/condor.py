@@ -17,6 +17,7 @@ from pfnano_tag.card.jobs import read_report
 from pfnano_tag.card.output import write_whole
 from pfnano_tag.errors import CardError, OutputError, StudyError
 from pfnano_tag.submit.engines import Known, State
+from pfnano_tag.submit.environment import description_path
 from pfnano_tag.submit.jobfolder import JobFolder, template
 from pfnano_tag.submit.submission import Submission, answer, ask
 
@@ -71,13 +72,16 @@ class Condor:
 
     def states(self, job: JobFolder) -> Mapping[int, Known]:
         """Return what the queue says of each item, and the history of those that have left it without a report."""
-        found = {index: Known("gone") for index in range(len(job.items))}
+        unseen = Known("idle", "DAGMan has not submitted it yet") if _in_dag(job) else Known("gone")
+        found = {index: unseen for index in range(len(job.items))}
         constraint = f'PfnanoJob == "{job.name}"'
         queue = _ads(ask(["condor_q", "-constraint", constraint, "-json", "-attributes", ",".join(ASKED)]))
         waiting = {int(ad["PfnanoItem"]) for ad in queue}
         lost = [index for index in found if index not in waiting and read_report(job.folder_of(index)) is None]
         for ad in _history(job, constraint) if lost else []:  # oldest first
             found[int(ad["PfnanoItem"])] = _known(ad)
+        for index in found.keys() - set(lost):
+            found[index] = Known("gone")
         for ad in queue:
             found[int(ad["PfnanoItem"])] = _known(ad)
         return found
@@ -124,6 +128,12 @@ def check_lines(submit: str, *values: str) -> None:
         )
 
 
+def _in_dag(job: JobFolder) -> bool:
+    """Whether DAGMan is at work on the stage of a chain: it submits the items bit by bit."""
+    chain = job.path.name.removesuffix(f"-{job.stage}")
+    return (job.path.with_name(chain) / f"{job.stage}.dag.lock").exists()
+
+
 def _ads(text: str) -> list[dict[str, Any]]:
     return list(json.loads(text)) if text.strip() else []
 
@@ -167,7 +177,8 @@ def _settings(card: Card, job: JobFolder) -> dict[str, str]:
     inputs = [str(job.path / name) for name in job.inputs]
     environment = card.submit.environment
     if environment is not None and "://" not in environment and Path(environment).expanduser().is_file():
-        inputs.append(str(Path(environment).expanduser().absolute()))
+        archive = Path(environment).expanduser().absolute()
+        inputs += [str(archive), str(description_path(archive))]
     gpus = {"request_gpus": str(slot.gpus * slot.processes)} if slot.gpus else {}
     return {
         "job": str(job.path),

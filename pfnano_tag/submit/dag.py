@@ -75,7 +75,7 @@ def stage(card: Card, chain: Chain, job: JobFolder, submission: Submission) -> N
 
 
 def _command(chain: Chain) -> list[str]:
-    return ["condor_submit_dag", "-force", "-batch-name", chain.path.name, DAG]
+    return ["condor_submit_dag", "-force", "-maxidle", "0", "-batch-name", chain.path.name, DAG]
 
 
 def _stages(chain: Chain) -> Iterator[str]:

@@ -9,19 +9,21 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from pfnano_tag import __version__
-from pfnano_tag.card.card import Card
+from pfnano_tag.analyze.job import SECTIONS as ANALYZED
+from pfnano_tag.card.card import BOUND_SECTIONS, Card
 from pfnano_tag.card.folder import model_folder, prepared_path
 from pfnano_tag.card.jobs import job_folders
 from pfnano_tag.card.output import write_json
 from pfnano_tag.card.showing import resolved_yaml
 from pfnano_tag.errors import CardError, FileError, OutputError, StudyError
 from pfnano_tag.infer.bookkeeping import find_checkpoint
+from pfnano_tag.submit.environment import check_archive
 from pfnano_tag.submit.items import Item
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -29,6 +31,14 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 FORMAT, FORMAT_VERSION = "pfnano_tag jobs", 1
 OWN_STUDY = ("generate", "prepare", "train")
 """Stages that write into their study's folder: for them, the item's folder is the study's folder."""
+_TRAINED = (*BOUND_SECTIONS, "reweighting")
+STAGE_SECTIONS = {
+    "generate": ("generate",),
+    "prepare": _TRAINED,
+    "train": (*_TRAINED, "models", "training", "attacks"),
+    "analyze": ("datasets", *ANALYZED, "attacks"),
+}
+"""Sections of the card that the results of a stage depend on."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ class JobFolder:
         The jobs.
     inputs : tuple of str
         What a job on another machine needs of the folder beside its item's folder, by name.
+    sections : mapping
+        Hashes of the sections of the card that the results depend on, when it was made.
     """
 
     path: Path
@@ -55,6 +67,7 @@ class JobFolder:
     backend: str
     items: tuple[Item, ...]
     inputs: tuple[str, ...]
+    sections: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def folder_of(self, index: int) -> Path:
         """Return the folder of an item."""
@@ -108,7 +121,7 @@ def write_job_folder(
         made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
         raise OutputError(f"{target}: can't be made: {error.strerror}") from error
-    job = JobFolder(target, uuid.uuid4().hex, stage, backend, tuple(items), ())
+    job = JobFolder(target, uuid.uuid4().hex, stage, backend, tuple(items), (), sections_of(card, stage))
     try:
         inputs = tuple(_fill(made, card, job, models))
         made.chmod(0o755)
@@ -120,7 +133,7 @@ def write_job_folder(
         raise OutputError(f"{target}: can't be written: {error.strerror}") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    return JobFolder(target, job.name, stage, backend, job.items, inputs)
+    return replace(job, inputs=inputs)
 
 
 def read_job_folder(path: Path) -> JobFolder:
@@ -140,14 +153,14 @@ def read_job_folder(path: Path) -> JobFolder:
         lines = (path / "items.jsonl").read_text(encoding="utf-8").splitlines()
         items = tuple(Item.from_json(json.loads(line)) for line in lines)
         names = (about["name"], about["stage"], about["backend"])
-        return JobFolder(path.resolve(), *names, items, tuple(about["inputs"]))
+        return JobFolder(path.resolve(), *names, items, tuple(about["inputs"]), dict(about["sections"]))
     except FileNotFoundError as error:
         raise StudyError(f"{path}: no job folder: it has no {Path(error.filename).name}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyError(f"{path}: can't be read as a job folder: {error}") from error
 
 
-def chosen_folder(card: Card, folder: Path | None) -> list[JobFolder]:
+def chosen_folders(card: Card, folder: Path | None) -> list[JobFolder]:
     """Return the job folder that was named, or all of the study.
 
     Raises
@@ -168,6 +181,32 @@ def chosen_folder(card: Card, folder: Path | None) -> list[JobFolder]:
             f"{', '.join(path.name for path in known) or 'none'}"
         )
     return [job]
+
+
+def sections_of(card: Card, stage: str) -> dict[str, str]:
+    """Return hashes of the sections that the results of a stage depend on."""
+    return {section: card.hash(section) for section in STAGE_SECTIONS[stage]}
+
+
+def changed_sections(card: Card, job: JobFolder) -> tuple[str, ...]:
+    """Return the sections that the results depend on, and that were changed since the job folder was made."""
+    return tuple(name for name, now in sections_of(card, job.stage).items() if job.sections.get(name) != now)
+
+
+def check_card(card: Card, job: JobFolder) -> None:
+    """Refuse to go on with the jobs of another card.
+
+    Raises
+    ------
+    StudyError
+        Naming the sections that differ.
+    """
+    changed = changed_sections(card, job)
+    if changed:
+        raise StudyError(
+            f"{job.path}: made with another card, section {', '.join(changed)} differs; submit new jobs, or undo the "
+            "change"
+        )
 
 
 def template(name: str) -> Path:
@@ -193,11 +232,12 @@ def next_folder(place: Path, stage: str) -> Path:
 
 def _fill(made: Path, card: Card, job: JobFolder, models: Sequence[str] | None) -> Iterator[str]:
     """Write everything; yield the names of what a job reads."""
-    inputs = ["job.json", "card.yaml", "settings.sh", "study"]
+    inputs = ["job.json", "card.yaml", "settings.sh", "unpack.sh", "study"]
     elsewhere = card.model_copy(update={"site": None})  # its keys are filled in
     (made / "card.yaml").write_text(resolved_yaml(elsewhere), encoding="utf-8")
     (made / "settings.sh").write_text(_settings(card, job), encoding="utf-8")
-    shutil.copy(template("condor/worker.sh"), made / "worker.sh")
+    for script in ("worker.sh", "unpack.sh"):
+        shutil.copy(template(f"condor/{script}"), made / script)
     for name in ("before", "after"):
         script = getattr(card.submit, name)
         if script is not None:
@@ -236,6 +276,7 @@ def _about(card: Card, job: JobFolder, inputs: Sequence[str]) -> dict[str, objec
         "code_version": __version__,
         "inputs": list(inputs),
         "items": len(job.items),
+        "sections": dict(job.sections),
         "slot": slot.model_dump() | {"cpus": slot.cpus or card.resources.threads},
         "own_study": job.stage in OWN_STUDY,
         "directory": str(Path.cwd()),
@@ -248,7 +289,10 @@ def _settings(card: Card, job: JobFolder) -> str:
     """Return what the worker script sources; the Python is this one unless an environment is shipped."""
     environment = card.submit.environment or ""
     if environment and "://" not in environment:
-        environment = str(_there("submit.environment", environment, "; scripts/pack_env.sh makes one").absolute())
+        place = _there("submit.environment", environment, "; scripts/pack_env.sh makes one")
+        if place.is_file():
+            check_archive(place)
+        environment = str(place.absolute())
     slot = card.submit.slot(job.stage)
     values = {
         "python": sys.executable,
