@@ -73,7 +73,7 @@ class Condor:
     def states(self, job: JobFolder) -> Mapping[int, Known]:
         """Return what the queue says of each item, and the history of those that have left it without a report."""
         unseen = Known("idle", "DAGMan has not submitted it yet") if _in_dag(job) else Known("gone")
-        found = {index: unseen for index in range(len(job.items))}
+        found = dict.fromkeys(range(len(job.items)), unseen)
         constraint = f'PfnanoJob == "{job.name}"'
         queue = _ads(ask(["condor_q", "-constraint", constraint, "-json", "-attributes", ",".join(ASKED)]))
         waiting = {int(ad["PfnanoItem"]) for ad in queue}
