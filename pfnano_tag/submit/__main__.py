@@ -81,12 +81,12 @@ def run(card: Card, options: argparse.Namespace) -> int | None:
     if options.action == "jobs":
         _jobs(card, options)
         return None
-    if options.action == "chain":
-        _chain(card, options)
-        return None
     if options.action == "status":
         return _status(card, options)
-    _retry(card, options)
+    if options.action == "retry":
+        _retry(card, options)
+    else:
+        _chain(card, options)
     return None
 
 

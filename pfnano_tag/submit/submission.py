@@ -81,7 +81,17 @@ def ask(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """Run a command of a batch system; return what it says.
+    """Run a command of a batch system; return what it says (`answer`)."""
+    return answer(command, seconds, cwd, environment)[0]
+
+
+def answer(
+    command: Sequence[str],
+    seconds: float | None = None,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[str, str]:
+    """Run a command of a batch system; return what it says, and what it warns of.
 
     Parameters
     ----------
@@ -118,4 +128,4 @@ def ask(
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
         raise StudyError(f"{command[0]}: exit code {done.returncode}: {' '.join(said[-5:])}")
-    return done.stdout
+    return done.stdout, done.stderr
