@@ -34,6 +34,7 @@ from pfnano_tag.errors import EXIT_COMPLETE, CardError, Incomplete, OutputError,
 from pfnano_tag.submit.jobfolder import JobFolder, next_folder, read_job_folder, write_job_folder
 from pfnano_tag.submit.local import run_local
 from pfnano_tag.submit.split import items_of
+from pfnano_tag.submit.steps import SUBMITTED, note
 from pfnano_tag.submit.submission import Submission, next_submission, submissions_of
 
 log = logging.getLogger(__name__)
@@ -329,7 +330,9 @@ def hand_over_chain(card: Card, chain: Chain, processes: int = 2) -> str:
     if chain.backend == "local":
         run_here(card, chain, processes)
         return f"{', '.join(chain.stages)}: complete"
-    return driver_of(chain.backend).submit(card, chain)
+    told = driver_of(chain.backend).submit(card, chain)
+    note(chain.path, *SUBMITTED)
+    return told
 
 
 def driver_of(backend: str) -> Driver:
@@ -384,9 +387,11 @@ def _write_script(path: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do a step; return its exit code."""
+    """Do a step, and write down how it ended; return its exit code."""
     path, when, stage = arguments
-    return exit_code_of(lambda: step(Path(path), when, stage))
+    code = exit_code_of(lambda: step(Path(path), when, stage))
+    note(Path(path), f"{when} {stage}", code)
+    return code
 
 
 if __name__ == "__main__":

@@ -37,11 +37,7 @@ def submit(card: Card, chain: Chain) -> str:
         When some of the chain is in the queue, or SLURM is not there, or refuses.
     """
     write(card, chain)
-    busy = {name: now for name, now in links(chain).items() if now.state != "gone"}
-    for stage in chain.stages:
-        if chain.job_path(stage).exists():
-            states = Slurm().states(read_job_folder(chain.job_path(stage))).values()
-            busy |= {f"jobs of {stage}": now for now in states if now.state != "gone"}
+    busy = in_queue(chain)
     if busy:
         told = ", ".join(f"{name} ({now.state})" for name, now in busy.items())
         raise StudyError(f"{chain.path}: is under way: {told}; wait, or take it out of the queue (scancel)")
@@ -63,6 +59,22 @@ def stage(card: Card, chain: Chain, job: JobFolder, submission: Submission) -> N
     else:
         submission = replace(submission, ids=())
     sbatch(_link(card, chain, job.stage, submission.ids))
+
+
+def in_queue(chain: Chain) -> dict[str, Known]:
+    """Return which links and which stages' jobs of a chain are in the queue.
+
+    Raises
+    ------
+    StudyError
+        When SLURM is not there, or gives no answer.
+    """
+    busy = {name: now for name, now in links(chain).items() if now.state != "gone"}
+    for stage in chain.stages:
+        if chain.job_path(stage).exists():
+            states = Slurm().states(read_job_folder(chain.job_path(stage))).values()
+            busy |= {f"jobs of {stage}": now for now in states if now.state != "gone"}
+    return busy
 
 
 def links(chain: Chain) -> dict[str, Known]:
