@@ -34,7 +34,7 @@ from pfnano_tag.errors import EXIT_COMPLETE, CardError, Incomplete, OutputError,
 from pfnano_tag.submit.jobfolder import JobFolder, next_folder, read_job_folder, write_job_folder
 from pfnano_tag.submit.local import run_local
 from pfnano_tag.submit.split import items_of
-from pfnano_tag.submit.steps import SUBMITTED, note
+from pfnano_tag.submit.steps import note
 from pfnano_tag.submit.submission import Submission, next_submission, submissions_of
 
 log = logging.getLogger(__name__)
@@ -330,9 +330,7 @@ def hand_over_chain(card: Card, chain: Chain, processes: int = 2) -> str:
     if chain.backend == "local":
         run_here(card, chain, processes)
         return f"{', '.join(chain.stages)}: complete"
-    told = driver_of(chain.backend).submit(card, chain)
-    note(chain.path, *SUBMITTED)
-    return told
+    return driver_of(chain.backend).submit(card, chain)
 
 
 def driver_of(backend: str) -> Driver:

@@ -18,6 +18,7 @@ from pfnano_tag.errors import StudyError
 from pfnano_tag.submit.chain import Chain
 from pfnano_tag.submit.condor import check_lines, description
 from pfnano_tag.submit.jobfolder import JobFolder
+from pfnano_tag.submit.steps import submission as submitting
 from pfnano_tag.submit.submission import Submission, ask
 
 DAG, NOTHING, CONFIG = "chain.dag", "nothing.sub", "dagman.config"
@@ -46,7 +47,8 @@ def submit(card: Card, chain: Chain) -> str:
     if (chain.path / f"{DAG}.lock").exists():
         raise StudyError(f"{chain.path}: is running already: DAGMan's {DAG}.lock is there")
     write(card, chain)
-    said = ask(_command(chain), cwd=chain.path)
+    with submitting(chain.path):
+        said = ask(_command(chain), cwd=chain.path)
     found = re.search(r"cluster (\d+)", said)
     number = found[1] if found else "unknown number"
     return f"submitted as {number}; `submit status` tells how its jobs are, `condor_rm {number}` ends it"

@@ -19,6 +19,7 @@ from pfnano_tag.submit.chain import Chain
 from pfnano_tag.submit.engines import Known
 from pfnano_tag.submit.jobfolder import JobFolder, read_job_folder, template
 from pfnano_tag.submit.slurm import Slurm, known, sbatch, squeue, words
+from pfnano_tag.submit.steps import submission as submitting
 from pfnano_tag.submit.submission import Submission
 
 
@@ -41,7 +42,8 @@ def submit(card: Card, chain: Chain) -> str:
     if busy:
         told = ", ".join(f"{name} ({now.state})" for name, now in busy.items())
         raise StudyError(f"{chain.path}: is under way: {told}; wait, or take it out of the queue (scancel)")
-    number = sbatch(_link(card, chain, None, ()))
+    with submitting(chain.path):
+        number = sbatch(_link(card, chain, None, ()))
     return f"submitted as {number}; `submit status` tells how far it is, and {chain.path / 'log.txt'} what happened"
 
 

@@ -126,7 +126,8 @@ class Slurm:
             raise OutputError(f"{job.path}: SLURM takes no backslash in the name of a log's folder")
         script = submission.place(job, ".sh")
         script.parent.mkdir(exist_ok=True)
-        shutil.copy(template("slurm/jobs.sh"), job.path / "jobs.sh")
+        with write_whole(job.path / "jobs.sh") as temporary:
+            shutil.copyfile(template("slurm/jobs.sh"), temporary)
         commands = [self._command(card, job, array) for array in _arrays(job, submission)]
         lines = ["#!/usr/bin/env bash", "set -euo pipefail", *map(shlex.join, commands), ""]
         with write_whole(script) as temporary:
@@ -208,7 +209,7 @@ def known(state: str, reason: str, code: int = 0) -> Known:
         return Known("gone")
     ended = f"exit code {code >> 8}" if code >> 8 else f"signal {code & 127}" if code & 127 else ""
     text = ", ".join(part for part in (state, why if why != "NonZeroExitCode" else "", ended) if part)
-    return Known("gone", text, word == "OUT_OF_MEMORY")
+    return Known("gone", text, word.startswith("OUT_OF_ME"))  # sacct may cut it short
 
 
 def _tasks(array: Array) -> range:

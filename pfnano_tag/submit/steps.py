@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from pfnano_tag.errors import StudyError
+from pfnano_tag.errors import EXIT_BAD_INPUT, StudyError, UserError
 
 STEPS = "steps.txt"
 SUBMITTED = ("submitted", -1)
@@ -25,6 +27,17 @@ def note(chain: Path, step: str, code: int) -> None:
     """
     with (chain / STEPS).open("a", encoding="utf-8") as steps:
         steps.write(f"{step} {code}\n")
+
+
+@contextmanager
+def submission(chain: Path) -> Iterator[None]:
+    """Write down that a chain is being submitted, before any of it runs; and that it was not, when that fails."""
+    note(chain, *SUBMITTED)
+    try:
+        yield
+    except UserError:
+        note(chain, "submission", EXIT_BAD_INPUT)
+        raise
 
 
 def steps_of(chain: Path) -> list[tuple[str, int]] | None:
