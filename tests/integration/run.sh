@@ -2,6 +2,7 @@
 # Tests against real services, which are installed if need be (Debian packages, as root), started, and stopped again.
 #
 #   tests/integration/run.sh xrootd    reading from root:// servers that die, freeze and come back
+#   tests/integration/run.sh slurm     jobs, and chains of them, on a SLURM of this machine (as root)
 #   tests/integration/run.sh env       packing the environment; jobs from the archive give the same bits (no service)
 #
 # Further arguments go to pytest. A second run at the same time is no problem: ports are chosen free.
@@ -36,8 +37,8 @@ install_extra() {
 
 service="${1:-}"
 case "$service" in
-  xrootd | env) shift ;;
-  *) fail "'$service' is no service; known: xrootd, env" ;;
+  xrootd | slurm | env) shift ;;
+  *) fail "'$service' is no service; known: xrootd, slurm, env" ;;
 esac
 bash scripts/setup.sh
 source scripts/activate.sh
@@ -47,6 +48,11 @@ case "$service" in
   xrootd)
     install_packages xrootd xrootd-server
     install_extra xrootd XRootD xrootd
+    ;;
+  slurm)
+    PATH="$PATH:/usr/sbin:/sbin"
+    [ "$(id -u)" = 0 ] || fail "SLURM's daemons are started as root"
+    install_packages slurmctld slurm-wlm munge
     ;;
   env)
     install_packages zstd zstd
