@@ -216,7 +216,8 @@ class JobResult:
         if not self.path.is_file():
             raise FileError(f"{path}: no such file; run `analyze` first")
         try:
-            self._file = uproot.open(self.path)
+            # What was read is not kept: of a hundred variables that would be gigabytes.
+            self._file = uproot.open(self.path, object_cache=None, array_cache=None)
         except (OSError, ValueError, KeyError, IndexError, uproot.DeserializationError) as error:
             raise FileError(f"{path}: can't be read as a ROOT file: {error}") from error
         try:
