@@ -42,11 +42,6 @@ class Completeness:
         """Events read of those expected; None where that is not known."""
         return self.events_read / self.events_expected if self.events_expected else None
 
-    @property
-    def complete(self) -> bool:
-        """Whether every file has an output, as far as one can see, and every chunk was read."""
-        return self.files_expected in (None, self.files) and not self.chunks_lost
-
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON content."""
         return {

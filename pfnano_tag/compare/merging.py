@@ -84,7 +84,6 @@ class Merger:
     partial: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     _tops: dict[str, Node] = field(default_factory=dict)
     _sums: dict[str, JobResult] = field(default_factory=dict)
-    _shared: dict[Variable, Variable] = field(default_factory=dict)
     _temporary: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Merger:
@@ -172,18 +171,10 @@ class Merger:
                 level = [node for node in missing if node.height == height]
                 self._pool.run(add_up, level, [len(node.sources) for node in level], "merging", "files")
             self._pool.close()
-            self._sums = {name: self._opened(top) for name, top in self._tops.items()}
+            self._sums = {name: open_node(top) for name, top in self._tops.items()}
             if self._temporary is None:
                 self._remove_others()
         return self._sums[dataset]
-
-    def _opened(self, top: Node) -> JobResult:
-        """Return the sum of a dataset, open; equal descriptions of variables are kept once."""
-        result = open_node(top)
-        result.variables = {
-            name: self._shared.setdefault(variable, variable) for name, variable in result.variables.items()
-        }
-        return result
 
     def _remove_others(self) -> None:
         """Remove what was made of outputs as they no longer are."""
