@@ -169,7 +169,7 @@ class Merger:
             missing = [node for top in self._tops.values() for node in to_be_made(top)]
             for height in sorted({node.height for node in missing}):  # sums of sums come after these
                 level = [node for node in missing if node.height == height]
-                self._pool.run(add_up, level, [len(node.sources) for node in level], "merging", "files")
+                self._pool.run(add_up, level, [len(node.sources) for node in level], "adding up", "files")
             self._pool.close()
             self._sums = {name: open_node(top) for name, top in self._tops.items()}
             if self._temporary is None:
