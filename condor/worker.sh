@@ -1,63 +1,86 @@
 #!/usr/bin/env bash
-# The data/MC job of one file, on HTCondor, SLURM or this machine:
+# One item of a job folder, on HTCondor, SLURM or this machine:
 #
-#   worker.sh INDEX [JOBFOLDER [OUTPUTFOLDER]]
+#   worker.sh INDEX [JOBFOLDER]
 #
-# INDEX       line of JOBFOLDER/items.txt, counted from 0
+# INDEX       name of the item's folder: JOBFOLDER/items/INDEX, or beside this script where HTCondor has put it
 # JOBFOLDER   as `python -m pfnano_tag.submit jobs` writes it (default: the current folder)
-# OUTPUT...   where DATASET/FILE.root is left (default: ./analysis; the folder always exists in the end)
 #
-# The exit code is that of `python -m pfnano_tag.analyze`: 0 complete, 75 incomplete, 2 bad input, 1 a bug.
+# Everything that is said goes to log.txt in the item's folder, where the results and report.json are left, too. The
+# exit code is the stage's: 0 complete, 75 incomplete, 2 bad input, 1 a bug.
 set -euo pipefail
 export PATH="${PATH:-/usr/bin:/bin}" # HTCondor may start a job without one
+PFNANO_TAG_BEGAN="$(date +%s)"
+export PFNANO_TAG_BEGAN
 
 index="$1"
 job="${2:-$PWD}"
-output="${3:-$PWD/analysis}"
-mkdir -p "$output"
+folder="$job/items/$index"
+[ -d "$folder" ] || folder="$job/$index"
+if [ ! -f "$folder/item.json" ]; then
+  echo "error: $job: has no item $index" >&2
+  mkdir -p "$index" # HTCondor is to find what it transfers back
+  exit 2
+fi
+job="$(cd "$job" && pwd)"
+folder="$(cd "$folder" && pwd)"
+[ ! -f "$folder/report.json" ] || mv "$folder/report.json" "$folder/report.last.json"
+exec >>"$folder/log.txt" 2>&1
+echo "== item $index on $(uname -n), $(date '+%Y-%m-%d %H:%M:%S')"
 
-python="" environment="" threads=1 models=""
+# Leaves a report where Python could not, so that nobody waits for this job.
+finish() {
+  local code=$? attempt=1 error="ended before the stage was started, see log.txt"
+  trap - EXIT
+  if [ ! -f "$folder/report.json" ]; then
+    [ "$code" -le 128 ] || error="killed by signal $((code - 128))"
+    if [ -f "$folder/report.last.json" ]; then
+      attempt=$(($(sed -n 's/^ *"attempt": *\([0-9]*\),*$/\1/p' "$folder/report.last.json") + 1))
+    fi
+    printf '{\n "attempt": %d,\n "code": %d,\n "error": "%s",\n "host": "%s",\n "started": %d,\n "ended": %d\n}\n' \
+      "$attempt" "$((code == 0 ? 1 : code))" "$error" "$(uname -n)" "$PFNANO_TAG_BEGAN" "$(date +%s)" \
+      >"$folder/report.tmp"
+    mv "$folder/report.tmp" "$folder/report.json"
+  fi
+  [ -z "${unpacked:-}" ] || rm -rf "$unpacked"
+  echo "== item $index: exit code $code"
+  exit "$code"
+}
+trap finish EXIT
+
+python="" environment="" cache="" threads=1
 # shellcheck disable=SC1091
-source "$job/settings.sh" # python, environment, threads, models (empty: all of the card)
+source "$job/settings.sh" # python, environment, cache, threads
 
 export OMP_NUM_THREADS="$threads" MKL_NUM_THREADS="$threads" OPENBLAS_NUM_THREADS="$threads"
 export PYTHONNOUSERSITE=1 HOME="${HOME:-$PWD}"
+[ ! -f "$job/proxy" ] || export X509_USER_PROXY="$job/proxy"
 
+if [ -f "$job/before.sh" ]; then
+  bash "$job/before.sh" "$folder"
+fi
+
+unpacked=""
 if [ -n "$environment" ]; then
   [ -e "$environment" ] || environment="$job/$(basename "$environment")" # transferred with the job
   unpacked="$(mktemp -d "${TMPDIR:-$PWD}/environment.XXXXXX")"
-  trap 'rm -rf "$unpacked"' EXIT
   tar -xf "$environment" -C "$unpacked"
-  set +u # conda's scripts read variables that may not be set
-  # shellcheck disable=SC1091
-  source "$unpacked/bin/activate"
-  set -u
-  if [ -x "$unpacked/bin/conda-unpack" ]; then
-    "$unpacked/bin/python" "$unpacked/bin/conda-unpack"
+fi
+
+# The environment is active in here only; a batch system's SIGTERM reaches the script alone, and is passed on.
+(
+  if [ -n "$unpacked" ]; then
+    set +u # conda's scripts read variables that may not be set
+    # shellcheck disable=SC1091
+    source "$unpacked/bin/activate"
+    set -u
+    if [ -x "$unpacked/bin/conda-unpack" ]; then
+      "$unpacked/bin/python" "$unpacked/bin/conda-unpack"
+    fi
+    python="$unpacked/bin/python"
   fi
-  python="$unpacked/bin/python"
-fi
-
-# index, dataset, name of the output, file: separated by tabs; the file may hold anything but tab and newline
-IFS=$'\t' read -r number dataset name file < <(sed -n "$((index + 1))p" "$job/items.txt")
-if [ "$number" != "$index" ]; then
-  echo "error: $job/items.txt: line $((index + 1)) is not item $index" >&2
-  exit 2
-fi
-study="$job/study"
-if [ "$job" = "$PWD" ] && [ -d inputs ]; then
-  cp -R inputs/. . # files that the card names by a relative path
-fi
-
-chosen=()
-for model in $models; do
-  chosen+=(--model "$model")
-done
-
-echo "item $index on $(uname -n): $file"
-# A batch system's SIGTERM reaches this shell only: it is passed on, and what was done by then is saved (exit code 75).
-"$python" -m pfnano_tag.analyze "$job/card.yaml" --set "study.folder='${study//\'/\'\'}'" \
-  --dataset "$dataset" --file "$file" --output "$output/$dataset/$name" ${chosen[@]+"${chosen[@]}"} &
+  exec "$python" -m pfnano_tag.submit.runner "$job" "$folder"
+) &
 process=$!
 trap 'kill -TERM "$process" 2>/dev/null || true' TERM
 while kill -0 "$process" 2>/dev/null; do # a signal ends a wait, not the process
@@ -65,5 +88,8 @@ while kill -0 "$process" 2>/dev/null; do # a signal ends a wait, not the process
 done
 code=0
 wait "$process" || code=$?
-echo "item $index: exit code $code"
+
+if [ -f "$job/after.sh" ]; then
+  bash "$job/after.sh" "$folder"
+fi
 exit "$code"

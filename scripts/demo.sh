@@ -17,6 +17,7 @@ folder="$(cd "$folder" && pwd)"
 card=("${2:-demo}" --set "study.folder='${folder//\'/\'\'}'")
 export OMP_NUM_THREADS=1
 steps=()
+plots="$folder/comparison, $folder/evaluation, $folder/attacks, $folder/prepared"
 
 # Runs one step with its wall and CPU time taken; stops the demo, with the step's name, when it fails.
 step() {
@@ -55,6 +56,14 @@ evaluate_and_attack() {
   return "$code"
 }
 
+# Flavours that the card calibrates: none without a section `calibration`.
+calibrated_of() {
+  python -c '
+import sys
+from pfnano_tag.card import read_card
+print(*read_card(sys.argv[1], sys.argv[3:]).calibration.regions)' "$@"
+}
+
 analyze_all() {
   python -m pfnano_tag.submit jobs "${card[@]}" --stage analyze --backend local --processes 2
 }
@@ -68,6 +77,10 @@ step train train_all
 step evaluate+attack evaluate_and_attack
 step analyze analyze_all
 step compare python -m pfnano_tag.compare "${card[@]}"
+if [ -n "$(calibrated_of "${card[@]}")" ]; then
+  step calibrate python -m pfnano_tag.calibrate "${card[@]}"
+  plots="$plots, $folder/calibration"
+fi
 
 echo
 printf '%s\n' "${steps[@]}" | LC_ALL=C awk '
@@ -77,5 +90,5 @@ printf '%s\n' "${steps[@]}" | LC_ALL=C awk '
 echo
 cat "$folder/comparison/table.md"
 echo
-echo "plots: $folder/comparison, $folder/evaluation, $folder/attacks, $folder/prepared"
+echo "plots: $plots"
 echo "table: $folder/comparison/table.md"

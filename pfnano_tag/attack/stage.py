@@ -34,6 +34,7 @@ from pfnano_tag.attack.robustness import (
 from pfnano_tag.attack.shifts import InputShifts
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.folder import bind, prepared_path, sample_text
+from pfnano_tag.card.jobs import collect_results
 from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import CardError, DataError
 from pfnano_tag.evaluate.auc import Auc, differences
@@ -120,6 +121,7 @@ def run(
         When there are no jets.
     """
     bind(card)
+    collect_results(card)
     prepared = read_prepared(prepared_path(card), card)
     campaign = campaign_of(card, prepared, models, source)
     attacked = _attack(card, prepared, campaign, jets)

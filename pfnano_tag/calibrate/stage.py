@@ -17,6 +17,7 @@ from pfnano_tag.calibrate.working_points import Score, scores_of
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.command import progress
 from pfnano_tag.card.folder import bind
+from pfnano_tag.card.jobs import collect_results
 from pfnano_tag.card.output import write_json
 from pfnano_tag.compare.blinding import hidden_bins
 from pfnano_tag.compare.merging import Merger, merge_folder
@@ -60,6 +61,7 @@ def run(card: Card, report: Callable[[str], object] = log.info, workers: int | N
     """
     _regions(card)
     minimiser()
+    collect_results(card)
     jobs = find_jobs(card)
     bind(card)
     folder = card.folder / "calibration"

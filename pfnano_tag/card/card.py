@@ -110,6 +110,10 @@ class Card(Section):
     generate: Generate = Generate()
     """Samples that the study makes itself with the embedded generator."""
 
+    site: str | None = None
+    """Site whose defaults of `submit` and `resources` hold where the card says nothing: the name of a shipped site
+    file (`python -m pfnano_tag.submit --help` lists them), or a YAML file."""
+
     submit: Submit = Submit()
     """What a batch job asks for, and what its site wants to hear."""
 
@@ -210,16 +214,18 @@ class Card(Section):
 
     def patterns(self, dataset: Dataset) -> tuple[str, ...]:
         """Return a dataset's file patterns with `{study.folder}` filled in."""
-        return tuple(pattern.replace("{study.folder}", str(self.study.folder)) for pattern in dataset.files)
+        origin = str(self.study.origin or self.study.folder)
+        return tuple(pattern.replace("{study.folder}", origin) for pattern in dataset.files)
 
     def hash(self, *sections: str) -> str:
         """Return the SHA-256 of sections' resolved content (all when none is named), as 64 hex digits.
 
-        Where the study lies (`study.folder`) does not count: a study that was moved, or runs on another machine,
-        is the same study.
+        Where the study and its files lie (`study.folder`, `study.origin`) does not count: a study that was moved, or
+        runs on another machine, is the same study.
         """
         content = self.model_dump(mode="json", include=set(sections) if sections else None)
-        content.get("study", {}).pop("folder", None)
+        for place in ("folder", "origin"):
+            content.get("study", {}).pop(place, None)
         return content_hash(content)
 
     @property

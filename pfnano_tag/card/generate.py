@@ -70,8 +70,9 @@ class GenerateSample(Section):
     files: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Number of files."""
 
-    mode: Literal["mc", "data"] = "mc"
-    """`data`: another tune and another detector response, and no truth in the file."""
+    mode: Literal["mc", "data", "truth"] = "mc"
+    """`data`: another tune and another detector response, and no truth in the file; `truth`: the very events that
+    `data` makes with the same name and seed, with the truth in the file, to check what was measured without it."""
 
     options: GenerateOptions = GenerateOptions()
     """Choices about the hard process."""

@@ -16,6 +16,7 @@ from pfnano_tag.card.base import strictly
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.consistency import contradictions, raw_overrides, sound_parts
 from pfnano_tag.card.problems import describe
+from pfnano_tag.card.site import find_site, with_site
 from pfnano_tag.errors import CardError
 
 SHIPPED = Path(__file__).parent / "cards"
@@ -67,7 +68,20 @@ def read_card(path: str | Path, overrides: Sequence[str] = ()) -> Card:
             _apply(content, override)
         except CardError as error:
             problems.append(str(error))
+    try:
+        content = _over_its_site(content)
+    except CardError as error:
+        problems.append(str(error))
     return _validated(content, str(source), problems)
+
+
+def _over_its_site(content: dict[str, Any]) -> dict[str, Any]:
+    """Fill in the defaults of the site that the card names; a name that is no text is found out with the rest."""
+    name = content.get("site")
+    if not isinstance(name, str):
+        return content
+    path = find_site(name)
+    return with_site(content, _parse(path), str(path))
 
 
 def parse_yaml(text: str) -> Any:

@@ -19,6 +19,10 @@ class Study(Section):
     folder: Path = Path()
     """Folder of all outputs, relative to where the command runs [default: `study.name`]."""
 
+    origin: Path | None = None
+    """Folder that `{study.folder}` in the names of files stands for; null: the study's folder. A batch job, whose
+    study's folder is its own, sets it."""
+
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1
     """Seed of everything that is drawn at random."""
 

@@ -1,28 +1,97 @@
-"""Section `submit`: resources of batch jobs, and what a site wants to hear."""
+"""Section `submit`: what batch jobs ask for, what they carry, and what a site wants to hear."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from pfnano_tag.card.base import Section
+
+JobStage = Literal["generate", "prepare", "train", "analyze"]
+Backend = Literal["condor", "slurm", "local"]
+STAGES: tuple[str, ...] = get_args(JobStage)
+BACKENDS: tuple[str, ...] = get_args(Backend)
+
+Megabytes = Annotated[int, Field(ge=100)]
+Minutes = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Slot(Section):
+    """What the jobs of one stage ask for, where that is not what `submit` says of all jobs."""
+
+    memory: Megabytes | None = None
+    """Memory of a job [MB]; null: `submit.memory`."""
+
+    disk: Megabytes | None = None
+    """Scratch space of a job, an unpacked environment included [MB]; null: `submit.disk`."""
+
+    time: Minutes | None = None
+    """Longest run time of a job [minutes]; null: `submit.time`."""
+
+    cpus: Count | None = None
+    """CPU cores of each process of a job, which are its threads too; null: `resources.threads`."""
+
+    gpus: Annotated[int, Field(ge=0)] = 0
+    """GPUs of each process of a job."""
+
+    processes: Count = 1
+    """Processes that train one network together (`train` alone): tasks of a SLURM job, on several machines if asked
+    for; else processes of one machine."""
 
 
 class Submit(Section):
     """What a batch job asks for; defaults fit opportunistic slots."""
 
-    memory: Annotated[int, Field(ge=100)] = 2000
-    """Memory of a data/MC job [MB]."""
+    backend: Backend | None = None
+    """Batch system; null: `submit --backend` says it."""
 
-    disk: Annotated[int, Field(ge=100)] = 4000
+    memory: Megabytes = 2000
+    """Memory of a job [MB]."""
+
+    disk: Megabytes = 4000
     """Scratch space of a job, an unpacked environment included [MB]."""
 
-    time: Annotated[int, Field(ge=1)] = 120
+    time: Minutes = 120
     """Longest run time of a job [minutes]."""
 
+    stages: dict[JobStage, Slot] = Field(default_factory=dict)
+    """By stage, what its jobs ask for in place of the above."""
+
+    files: Count = 1
+    """Files per job of `prepare` and `analyze`."""
+
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """Length of a job of `analyze` [minutes]: as many files per job as took that long in the study's last jobs, in
+    place of `files`; null: `files` says it."""
+
+    retries: Annotated[int, Field(ge=0)] = 2
+    """How often the batch system runs a job again that crashed, was incomplete, or was held for its memory."""
+
+    max_memory: Megabytes = 8000
+    """What a job may ask for when it is run again for want of memory, twice as much each time [MB]."""
+
     environment: str | None = None
-    """Packed environment (`scripts/pack_env.sh`) that a job unpacks; null: the submitting Python, by path."""
+    """Environment of the jobs: an archive (`scripts/pack_env.sh`), its address (https://, root://), or a folder that
+    the machines see (/cvmfs/...); null: the submitting Python, by path."""
+
+    environment_cache: str | None = None
+    """Folder of each machine where an archive is unpacked once for all jobs, say /tmp/pfnano_tag; null: in each job's
+    own scratch space."""
+
+    stage_in: bool = False
+    """Whether `analyze` copies a file with an address (root://) to the job's scratch space first, by xrdcp."""
+
+    before: str | None = None
+    """Bash script that each job runs first, outside its environment, say in an experiment's own software; its
+    arguments are the item's folder and its input files."""
+
+    after: str | None = None
+    """Bash script that each job runs last, outside its environment, with the same arguments."""
+
+    proxy: str | None = None
+    """Grid proxy (X.509 file) that jobs take along, say /tmp/x509up_u1000."""
 
     condor: dict[str, str] = Field(default_factory=dict)
     """Further lines of the HTCondor submit file, say `+JobFlavour: '"workday"'`."""
@@ -37,3 +106,25 @@ class Submit(Section):
             if not key or any(sign in key + value for sign in "\n\r"):
                 raise ValueError(f"{key!r}: a key and a value of one line each are needed")
         return lines
+
+    @field_validator("stages")
+    @classmethod
+    def _processes_train(cls, stages: dict[JobStage, Slot]) -> dict[JobStage, Slot]:
+        for stage, slot in stages.items():
+            if slot.processes > 1 and stage != "train":
+                raise ValueError(f"{stage}.processes: only training knows several processes, expected 1")
+        return stages
+
+    @model_validator(mode="after")
+    def _memory_may_grow(self) -> Submit:
+        for stage in STAGES:
+            memory = self.slot(stage).memory
+            if memory is not None and memory > self.max_memory:
+                raise ValueError(f"max_memory: {self.max_memory} MB is less than the {memory} MB of stage {stage}")
+        return self
+
+    def slot(self, stage: str) -> Slot:
+        """Return what the jobs of a stage ask for, with memory, disk and time filled in."""
+        own = next((slot for name, slot in self.stages.items() if name == stage), Slot())
+        filled = {key: getattr(own, key) or getattr(self, key) for key in ("memory", "disk", "time")}
+        return own.model_copy(update=filled)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pfnano_tag.analyze.result import NO_MODEL, NOMINAL, Array, Category, Variable
 from pfnano_tag.compare.agreement import Agreement
@@ -25,6 +26,9 @@ LINEAR = ("jet_eta", "num_jets", "dilepton_mass")
 """Variables that are drawn on a linear axis; all others span decades."""
 
 CAPTION_WIDTH = 95
+PER_BIN, FEWEST_BINS, TAIL = 20.0, 10, 0.025
+"""Bins are drawn together, two and two or more, until there are this many entries of data per bin on average between
+the quantiles TAIL and 1 - TAIL, as long as this many bins are left."""
 
 
 @dataclass(frozen=True)
@@ -155,13 +159,24 @@ def picture(
     category, scale = next(iter(simulation)), scales.get(NOMINAL, 1.0)
     observed, variances = (visible(variable.kind, content) for content in total(data))
     shifts = part.shifts(scales)
+    starts = drawn_together(observed, variances)
+
+    def merged(content: Array) -> Array:
+        return np.asarray(np.add.reduceat(content, starts, axis=-1))
+
+    components = {
+        name: (merged(values), merged(squares))
+        for name, (values, squares) in scaled(by_component(variable.kind, simulation), scale).items()
+    }
+    moved = None if shifts is None else merged(np.array([visible(variable.kind, one) for one in shifts]))
+    observed, variances = merged(observed), merged(variances)
     return Picture(
         path=folder / category.region / f"{_file_name(variable, category)}.png",
-        edges=variable.edges,
-        simulation=scaled(by_component(variable.kind, simulation), scale),
+        edges=variable.edges[[*starts, len(variable.edges) - 1]],
+        simulation=components,
         data=(observed, variances),
-        systematic=None if shifts is None else band_of(np.array([visible(variable.kind, one) for one in shifts])),
-        hidden=hidden[1:-1],  # a hidden flow bin hides the edge bin too
+        systematic=None if moved is None else band_of(moved),
+        hidden=np.logical_or.reduceat(hidden[1:-1], starts),  # a hidden flow bin hides the edge bin too
         colours=words.colours,
         xlabel=_xlabel(variable, category),
         ylabel=_ylabel(variable),
@@ -176,8 +191,35 @@ def picture(
             ]
         ),
         warning="\n".join(textwrap.wrap(words.warning, CAPTION_WIDTH)),
-        log=variable.name not in LINEAR and bool((observed >= 0).all()),  # OS - SS may be negative
+        log=variable.name not in LINEAR and not any_below_zero((observed, variances), components),
     )
+
+
+def drawn_together(values: Array, variances: Array) -> NDArray[np.int64]:
+    """Return the first bins [drawn bins] of those that are drawn as one: as many to each, fine where data are many.
+
+    Parameters
+    ----------
+    values, variances : ndarray [bins]
+        Of data.
+    """
+    bins, total_variance = len(values), variances.sum()
+    entries = values.sum() ** 2 / total_variance if total_variance > 0 else 0.0
+    first, last = np.searchsorted(np.cumsum(variances), [TAIL * total_variance, (1 - TAIL) * total_variance])
+    span = min(last, bins - 1) - first + 1
+    allowed = [size for size in range(1, bins + 1) if bins % size == 0 and (size == 1 or bins // size >= FEWEST_BINS)]
+    enough = [size for size in allowed if entries >= PER_BIN * span / size]
+    return np.arange(0, bins, enough[0] if enough else allowed[-1], dtype=np.int64)
+
+
+def any_below_zero(data: tuple[Array, Array], components: Mapping[str, tuple[Array, Array]]) -> bool:
+    """Tell whether something lies below zero that a logarithmic axis would hide.
+
+    Of simulation only where data have weights too, as in opposite minus same sign: else these are a generator's.
+    """
+    values, variances = data
+    counted = np.array_equal(values, variances)
+    return bool((values < 0).any()) or (not counted and any((own < 0).any() for own, _ in components.values()))
 
 
 def blinded_words(variable: Variable, hidden: Mask) -> str:
@@ -319,7 +361,8 @@ def draw_page(rows: list[list[Picture | None]], columns: list[str], notes: Mappi
         for row in rows
     ]
     below = "; ".join(part for part in (first.caption.split(";")[0], first.warning) if part)
-    return save(stack_page(cells, columns, f"{first.text}, {first.right}", below), path)
+    log = all(shown.log for row in rows for shown in row if shown is not None)  # one kind of axis: cells are compared
+    return save(stack_page(cells, columns, f"{first.text}, {first.right}", below, log), path)
 
 
 def filled(simulation: Rows, data: Rows) -> bool:

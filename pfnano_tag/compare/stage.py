@@ -14,6 +14,7 @@ from pfnano_tag.analyze.result import NOMINAL
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.command import progress
 from pfnano_tag.card.folder import bind, sample_text
+from pfnano_tag.card.jobs import collect_results
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.compare.agreement import LEAST_EXPECTED, Agreement
 from pfnano_tag.compare.attacked import nominal_against_attacked
@@ -83,6 +84,7 @@ def run(
     Incomplete
         When files or chunks are missing; everything has been written by then.
     """
+    collect_results(card)
     found = find_jobs(card)
     bind(card)
     folder = card.folder / "comparison"

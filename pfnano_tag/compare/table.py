@@ -85,16 +85,16 @@ def final_table(card: Card, agreements: Agreements, results: Mapping[str, Any]) 
     names = sorted(analyzed, key=lambda name: (name not in card.models, [*card.models, name].index(name)))
     notes = _notes(simulated, results)
     parts = [f"# {results['study']}: simulation and data\n", _completeness(results)]
-    for region in dict.fromkeys(subject.region for subject in agreements):
+    epsilons = {name: attack.epsilon for name, attack in card.attacks.items()}
+    performance = _simulation_rows(simulated, epsilons)
+    regions = list(dict.fromkeys(subject.region for subject in agreements))
+    if len(regions) > 1 and performance:  # the same for all of them: said once
+        parts.append(f"## All regions\n\n{_table_of(performance, names)}\n")
+        performance = []
+    for region in regions:
         here = {subject: one for subject, one in agreements.items() if subject.region == region}
-        epsilons = {name: attack.epsilon for name, attack in card.attacks.items()}
-        quantities = [
-            *_simulation_rows(simulated, epsilons),
-            *_agreement_rows(here),
-            *_further_rows(here, results["agreement"]),
-        ]
-        rows = [[title, *(cells.get(name, NOTHING) for name in names)] for title, cells in quantities]
-        parts.append(f"## Region {region}\n\n{markdown(['', *names], rows)}\n")
+        quantities = [*performance, *_agreement_rows(here), *_further_rows(here, results["agreement"])]
+        parts.append(f"## Region {region}\n\n{_table_of(quantities, names)}\n")
         attacked = results.get("nominal_against_attacked", {}).get(region)
         if attacked:
             table = markdown(HEADER, rows_of_region(attacked))
@@ -109,6 +109,11 @@ def final_table(card: Card, agreements: Agreements, results: Mapping[str, Any]) 
 
 Row = tuple[str, dict[str, str]]
 """Quantity, and cell by model."""
+
+
+def _table_of(quantities: Iterable[Row], names: Sequence[str]) -> str:
+    rows = [[title, *(cells.get(name, NOTHING) for name in names)] for title, cells in quantities]
+    return markdown(["", *names], rows)
 
 
 def _simulation_rows(simulated: Simulated, epsilons: Mapping[str, float]) -> list[Row]:

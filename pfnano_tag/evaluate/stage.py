@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.folder import bind, model_folder, prepared_path, sample_text
+from pfnano_tag.card.jobs import collect_results
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.evaluate import pictures
 from pfnano_tag.evaluate.inputs import InputSurvey
@@ -78,6 +79,7 @@ def run(card: Card, models: Sequence[str] | None = None) -> dict[str, Any]:
         When the test split has no jets.
     """
     bind(card)
+    collect_results(card)
     prepared = read_prepared(prepared_path(card), card)
     taggers = load_taggers(card, models, prepared.classes)
     survey = InputSurvey(_features(taggers), prepared.classes)

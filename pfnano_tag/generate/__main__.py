@@ -30,6 +30,13 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("card", nargs="?", metavar="CARD", help="study card; without it one file is made")
     add_card_options(out)
     add_dry_run(out)
+    out.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="SAMPLE:INDEX",
+        help="with a CARD: make only this file of a sample, and no manifest; repeat for more",
+    )
     one = out.add_argument_group("one file (without CARD)")
     one.add_argument("--process", choices=_PROCESSES, help="hard process [default: ttbar]")
     one.add_argument("--events", type=int, help="number of events [default: 1000]")
@@ -111,10 +118,11 @@ def run(card: Card, options: argparse.Namespace) -> None:
     changes = {key: value for key, value in changes.items() if value is not None}
     if options.dry_run:
         folder = generated_folder(card)
-        for unit in stage.units_of(card, changes):
+        units = stage.units_of(card, changes)
+        for unit in stage.chosen(units, options.only) if options.only else units:
             print(f"{folder / unit.name / f'{unit.name}_{unit.index}.root'}: {unit}")
         return
-    for name, sample in stage.run(card, changes)["samples"].items():
+    for name, sample in stage.run(card, changes, options.only)["samples"].items():
         _report(name, sample)
 
 
@@ -124,8 +132,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     def step() -> None:
         if options.card is None:
-            if options.set or options.print_card:
-                raise UserError("--set and --print-card need a CARD")
+            if options.set or options.print_card or options.only:
+                raise UserError("--set, --print-card and --only need a CARD")
             run_single(options)
             return
         given = [f"--{k.replace('_', '-')}" for k in _SINGLE if getattr(options, k) is not None]

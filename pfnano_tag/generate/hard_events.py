@@ -19,7 +19,7 @@ class HardEvents:
     def __init__(self, unit: Unit, sequence: np.random.SeedSequence) -> None:
         lines = settings_of(unit.process, unit.options)
         mpi = unit.underlying_event == "pythia"
-        self._pythia = make_pythia(lines, response_of(unit.mode).tune, mpi, pythia_seed(sequence))
+        self._pythia = make_pythia(lines, response_of(unit.physics).tune, mpi, pythia_seed(sequence))
         self._charm = unit.process == "wjets" and unit.options.flavour == "charm"
         self.tried = self.accepted = 0
 

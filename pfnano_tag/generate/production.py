@@ -74,21 +74,21 @@ def make_file(unit: Unit, path: str | Path, pool: Pool | None = None, show: bool
     import_fastjet()
     import_pythia()
     if pool is None:
-        pool = pool_for(unit.mode, unit.seed, unit.pool_events)
+        pool = pool_for(unit.physics, unit.seed, unit.pool_events)
     hard = HardEvents(unit, np.random.SeedSequence(unit.entropy()))
     chunks: Iterable[tuple[int, int]] = unit.chunks()
     if show:
         chunks = progress(chunks, total=len(unit.chunks()), description=unit.name, unit="chunks")
     with write_whole(path) as temporary:
         layout = LAYOUTS[unit.layout]
-        types = layout.types(unit.mode, unit.fat_jets)
+        types = layout.types(unit.stored, unit.fat_jets)
         writer = FileWriter(temporary, layout, types, unit.compression, unit.container)
         totals = _Totals()
         for start, number in chunks:
             _add_chunk(unit, hard, pool, writer, totals, start, number)
         summary = _summary(unit, hard, totals)
         summary["content"] = writer.digest()
-        writer.close(totals.lumis(), totals.runs(unit.mode), summary)
+        writer.close(totals.lumis(), totals.runs(unit.stored), summary)
     return summary
 
 
@@ -98,9 +98,9 @@ def _add_chunk(
     """Make and writes one chunk."""
     record, weights = hard.take(number)
     rng = np.random.default_rng(np.random.SeedSequence([*unit.entropy(), 1 + start // CHUNK]))
-    choices = Choices(unit.underlying_event == "overlay", unit.mode, unit.candidates == "all", unit.fat_jets)
-    chunk = simulate(record, weights, pool, response_of(unit.mode), choices, rng)
-    ids = identity(unit.mode, unit.sample_number, unit.index, start, number, unit.events)
+    choices = Choices(unit.underlying_event == "overlay", unit.stored, unit.candidates == "all", unit.fat_jets)
+    chunk = simulate(record, weights, pool, response_of(unit.physics), choices, rng)
+    ids = identity(unit.physics, unit.sample_number, unit.index, start, number, unit.events)
     writer.add(*LAYOUTS[unit.layout].content(chunk.with_scalars(ids)))
     totals.add(ids, weights, len(chunk.tables["Jet"]))
 
@@ -178,11 +178,11 @@ def _job(unit: Unit, path: Path, pool: Path) -> dict[str, Any]:
     return make_file(unit, path, Pool.load(pool))
 
 
-def produce(units: list[Unit], folder: Path, workers: int) -> dict[str, Any]:
+def produce(units: list[Unit], folder: Path, workers: int, manifest: bool = True) -> dict[str, Any]:
     """Make all units that are not complete yet, and the manifest.
 
     Files are `folder/<sample>/<sample>_<index>.root`, the manifest is `folder/manifest.json`.  A file is
-    complete, and skipped, if its stored settings hash is the unit's.
+    complete, and skipped, if its stored settings hash is the unit's.  With `manifest` false none is written.
 
     Raises
     ------
@@ -202,14 +202,15 @@ def produce(units: list[Unit], folder: Path, workers: int) -> dict[str, Any]:
             summaries[unit] = stored
     missing = [unit for unit in units if unit not in summaries]
     log.info("%d files: %d complete, %d to make", len(units), len(summaries), len(missing))
-    keys = [(unit.mode, unit.seed, unit.pool_events) for unit in missing]
+    keys = [(unit.physics, unit.seed, unit.pool_events) for unit in missing]
     pools = {key: cached_pool(folder, *key) for key in sorted(set(keys))}
     jobs = [(unit, paths[unit], pools[key]) for unit, key in zip(missing, keys, strict=True)]
     for unit, summary in progress(_run(jobs, workers), len(jobs), "generate", "files"):
         summaries[unit] = summary
-    manifest = _manifest([(paths[unit].relative_to(folder), summaries[unit]) for unit in units])
-    write_json(folder / "manifest.json", manifest)
-    return manifest
+    content = _manifest([(paths[unit].relative_to(folder), summaries[unit]) for unit in units])
+    if manifest:
+        write_json(folder / "manifest.json", content)
+    return content
 
 
 def _check_sample_numbers(units: list[Unit]) -> None:
@@ -217,7 +218,7 @@ def _check_sample_numbers(units: list[Unit]) -> None:
     names: dict[int, str] = {}
     for unit in units:
         other = names.setdefault(unit.sample_number, unit.name)
-        if unit.mode == "data" and other != unit.name:
+        if unit.physics == "data" and other != unit.name:
             raise UserError(f"generate.samples: {other} and {unit.name} would get equal event numbers; rename one")
 
 

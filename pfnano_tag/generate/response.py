@@ -23,7 +23,7 @@ beam_spot                              see below   see below   x, y, z of the be
 =====================================  ==========  ==========  =========================================
 
 Since the truth of the difference is known, a scale factor that is measured with these files can be
-checked for closure.
+checked for closure: mode `truth` makes the events of data with the truth (`python -m benchmarks.closure`).
 """
 
 from __future__ import annotations

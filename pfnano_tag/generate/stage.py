@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pfnano_tag.card.folder import generated_folder
-from pfnano_tag.errors import UserError
+from pfnano_tag.card.jobs import collect_results
+from pfnano_tag.errors import UserError, nearest
 from pfnano_tag.generate.processes import ProcessOptions
 from pfnano_tag.generate.units import Unit
 
@@ -51,7 +53,23 @@ def units_of(card: Card, changes: dict[str, Any] | None = None) -> list[Unit]:
     return units
 
 
-def run(card: Card, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+def chosen(units: Sequence[Unit], names: Sequence[str]) -> list[Unit]:
+    """Return the units called `SAMPLE:INDEX`.
+
+    Raises
+    ------
+    UserError
+        The card has no such file.
+    """
+    known = {f"{unit.name}:{unit.index}": unit for unit in units}
+    for name in names:
+        if name not in known:
+            hint = ", ".join(nearest(name, known) or list(known)[:3])
+            raise UserError(f"--only {name}: the card's samples have no such file; nearest: {hint}")
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def run(card: Card, changes: dict[str, Any] | None = None, only: Sequence[str] = ()) -> dict[str, Any]:
     """Make all files of the card's samples that are not complete yet.
 
     Parameters
@@ -60,6 +78,8 @@ def run(card: Card, changes: dict[str, Any] | None = None) -> dict[str, Any]:
         The study's card.
     changes : dict[str, Any] or None
         As for `units_of`.
+    only : sequence of str
+        Files to make, as `SAMPLE:INDEX`; all when empty. A part of the files leaves no manifest on disk.
 
     Returns
     -------
@@ -75,4 +95,9 @@ def run(card: Card, changes: dict[str, Any] | None = None) -> dict[str, Any]:
     """
     from pfnano_tag.generate.production import produce
 
-    return produce(units_of(card, changes), generated_folder(card), card.generate.workers)
+    collect_results(card)
+    units = units_of(card, changes)
+    folder = generated_folder(card)
+    if only:
+        return produce(chosen(units, only), folder, card.generate.workers, manifest=False)
+    return produce(units, folder, card.generate.workers)

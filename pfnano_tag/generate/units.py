@@ -19,7 +19,7 @@ from pfnano_tag.generate.underlying_event import POOL_EVENTS
 
 #: events made at a time, with a random generator each
 CHUNK = 1000
-MODES = ("mc", "data")
+MODES = ("mc", "data", "truth")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Unit:
     seed : int
         Master seed of the production.
     mode : str
-        `mc` or `data`.
+        `mc`, `data`, or `truth`: the events of data, with the truth.
     sample : str
         Name of the sample; empty: the process.
     index : int
@@ -77,7 +77,7 @@ class Unit:
         """Raise UserError on values that make no sense."""
         self.options.check(self.process)
         if self.mode not in MODES:
-            raise UserError(f"mode is {self.mode!r}, expected mc or data")
+            raise UserError(f"mode is {self.mode!r}, expected mc, data or truth")
         if self.events < 1:
             raise UserError(f"events is {self.events}, expected at least 1")
         if self.underlying_event not in ("overlay", "pythia"):
@@ -99,13 +99,23 @@ class Unit:
         return self.sample or self.process
 
     @property
+    def physics(self) -> str:
+        """Mode whose tune, response, seeds and event numbers it has: `mc` or `data`."""
+        return "data" if self.mode == "truth" else self.mode
+
+    @property
+    def stored(self) -> str:
+        """Mode whose branches the file has: `mc` with the truth, `data` without."""
+        return "mc" if self.mode == "truth" else self.mode
+
+    @property
     def sample_number(self) -> int:
         """A number from the name, which sets the events of data samples apart."""
         return zlib.crc32(self.name.encode()) % 4096
 
     def entropy(self) -> list[int]:
         """Seed words: master, process, mode, index, sample."""
-        mode = MODES.index(self.mode)
+        mode = MODES.index(self.physics)
         return [self.seed, PROCESS_IDS[self.process], mode, self.index, zlib.crc32(self.name.encode())]
 
     def chunks(self) -> list[tuple[int, int]]:
@@ -116,7 +126,7 @@ class Unit:
         """Of everything the content depends on."""
         content = asdict(self) | {
             "sample": self.name,
-            "response": asdict(response_of(self.mode)),
+            "response": asdict(response_of(self.physics)),
             "chunk": CHUNK,
             "versions": versions(),
         }

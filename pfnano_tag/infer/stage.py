@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pfnano_tag import __version__
 from pfnano_tag.card import Card
 from pfnano_tag.card.command import progress
+from pfnano_tag.card.jobs import collect_results
 from pfnano_tag.card.output import check_output
 from pfnano_tag.errors import BadChunk, CheckpointError, Incomplete
 from pfnano_tag.infer.conversion import to_inputs
@@ -61,6 +62,7 @@ def run(card: Card, file: str, models: Sequence[str] | None, output: str | Path,
     check_output(output, [file])
     protect_events(output)
     use_resources(card)
+    collect_results(card)
     networks = _some_networks(card, models)
     with open_file(file, card) as source:
         networks.check(source)

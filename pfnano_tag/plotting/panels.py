@@ -58,8 +58,9 @@ def stack_page(
     columns: Sequence[str],
     text: str,
     right: str = "",
+    log: bool | None = None,
 ) -> Figure:
-    """Draw a page of stacks, on logarithmic y axes.
+    """Draw a page of stacks.
 
     Parameters
     ----------
@@ -69,6 +70,8 @@ def stack_page(
         Titles above the columns.
     text, right : str
         Above the page and below it.
+    log : bool or None
+        Logarithmic y axes; None: in the cells whose data are nowhere below zero.
     """
     matplotlib.rcParams.update(STYLE)
     size = (CELL_WIDTH * len(columns) + 1.6, CELL_HEIGHT * len(cells) + 0.6)
@@ -85,7 +88,7 @@ def stack_page(
             place = grid[line, column].subgridspec(2, 1, height_ratios=(3, 1))
             main = page.add_subplot(place[0])
             ratio = page.add_subplot(place[1], sharex=main)
-            _draw(main, ratio, cell)
+            _draw(main, ratio, cell, bool((cell.data[0] >= 0).all()) if log is None else log)
             if line == 0:
                 main.set_title(title, fontsize=14)
             handles, names = main.get_legend_handles_labels()
@@ -97,8 +100,7 @@ def stack_page(
     return page
 
 
-def _draw(main: Axes, ratio: Axes, cell: Cell) -> None:
-    log = bool((cell.data[0] >= 0).all())
+def _draw(main: Axes, ratio: Axes, cell: Cell, log: bool) -> None:
     draw_stack(main, ratio, cell.edges, cell.simulation, cell.data, log, cell.systematic, cell.hidden, cell.colours)
     main.tick_params(labelbottom=False, labelsize=11)
     ratio.tick_params(labelsize=11)
@@ -109,6 +111,6 @@ def _draw(main: Axes, ratio: Axes, cell: Cell) -> None:
         for axes in (main, ratio):
             axes.tick_params(axis="x", which="both", length=0)
     ratio.yaxis.label.set_fontsize(11)
-    headroom(main, 0.15)
+    headroom(main, 0.25 if cell.note else 0.15)
     if cell.note:
         main.text(0.97, 0.96, cell.note, transform=main.transAxes, ha="right", va="top", fontsize=11)

@@ -1,7 +1,7 @@
 """Data and simulation: a stack by flavour or dataset, data points, the simulation's bands, and their ratio.
 
-The statistical band of simulation is hatched in grey; where there is a systematic uncertainty, a second band in
-violet is the statistical and systematic one in quadrature. Blinded bins have no points, and are shaded.
+The statistical band of simulation is hatched in grey; where there is a systematic uncertainty, a second band, filled
+with light violet, is the statistical and systematic one in quadrature. Blinded bins have no points, and are shaded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pfnano_tag.plotting.style import centres, headroom, label, ratio_figure
 Floats = NDArray[np.floating]
 RATIO_RANGE = (0.5, 1.5)
 STATISTICAL = {"facecolor": "none", "edgecolor": "#444444", "hatch": "//////"}
-BOTH = {"facecolor": "#7a21dd33", "edgecolor": "#7a21dd", "hatch": "\\\\\\\\"}
+BOTH = {"facecolor": "#7a21dd40", "edgecolor": "none", "hatch": ""}
 BLINDED = "#d9d9d9"
 
 
@@ -138,7 +138,7 @@ def _components(
 def _band(
     axes: Axes, edges: Floats, middle: Floats, error: Floats, name: str | None, look: Mapping[str, str]
 ) -> None:
-    """Draw a hatched band of middle +- error."""
+    """Draw a band of middle +- error."""
     axes.stairs(
         middle + error,
         edges,
@@ -146,7 +146,7 @@ def _band(
         fill=True,
         facecolor=look["facecolor"],
         edgecolor=look["edgecolor"],
-        hatch=look["hatch"],
+        hatch=look["hatch"] or None,
         linewidth=0,
         label=name,
     )

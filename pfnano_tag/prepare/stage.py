@@ -19,6 +19,7 @@ from pfnano_tag.card.command import progress
 from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.card.files import expand_files
 from pfnano_tag.card.folder import bind, prepared_path, sample_text
+from pfnano_tag.card.jobs import collect_results
 from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import CardError, FileError, Incomplete, nearest
 from pfnano_tag.nano.reader import PFNanoFile, open_file
@@ -155,6 +156,7 @@ def _start(card: Card) -> tuple[Source, ...]:
     """
     if (card.folder / "study.json").exists():
         bind(card)
+    collect_results(card)
     declare(own_features(card.jets.tree))
     inputs_of(card.inputs)
     unknown = [name for name in card.inputs.droppable if name not in FEATURES]
@@ -188,7 +190,7 @@ def _scan_or_reuse(card: Card, source: Source, file: PFNanoFile) -> FileScan:
         log.info("%s: partial result kept", source.path)
         return kept
     scan = scan_file(file, card, source.dataset)
-    write_json(_partial_path(card, source), {"key": _key(card, source), "scan": scan.to_json()})
+    write_json(partial_path(card, source), {"key": _key(card, source), "scan": scan.to_json()})
     for where in _lost(scan):
         log.warning("lost: %s, %s", scan.path, where)
     return scan
@@ -233,7 +235,7 @@ def _partial_folder(card: Card) -> Path:
     return card.folder / "prepared" / "scan"
 
 
-def _partial_path(card: Card, source: Source) -> Path:
+def partial_path(card: Card, source: Source) -> Path:
     """Return where the partial result of a file is kept: readable, and different for equal names elsewhere."""
     mark = hashlib.sha256(f"{source.dataset.name}\n{source.path}".encode()).hexdigest()[:12]
     return _partial_folder(card) / f"{Path(source.path).stem[:80]}-{mark}.json"
@@ -254,7 +256,7 @@ def _key(card: Card, source: Source) -> dict[str, Any]:
 
 def _read_partial(card: Card, source: Source) -> FileScan | None:
     """Return the kept partial result of a file; None when there is none for this card."""
-    path = _partial_path(card, source)
+    path = partial_path(card, source)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["key"] != _key(card, source):

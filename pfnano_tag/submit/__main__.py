@@ -1,41 +1,61 @@
-"""Make the data/MC jobs of a study: one per file of the datasets with role `analyze`.
+"""Batch jobs of a study: made and submitted, looked at, and run again where something is missing.
 
-With `--backend local` they run now; for HTCondor and SLURM a job folder is written, and the command that submits it
-is printed.
+  jobs    one job per file, network or generated file, for a stage; a job folder that needs nothing of the study
+  status  what became of them: one table, from their reports and the batch system; results come into the study
+  retry   submit what is missing once more, with more memory where memory was the cause
+
+Sites with a file of their own (card: `site: NAME`): {sites}.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pfnano_tag.card.command import add_card_options, add_dry_run, main_of, parser_for, positive
+from pfnano_tag.card.command import add_card_options, add_dry_run, add_models, main_of, parser_for, positive
+from pfnano_tag.errors import EXIT_COMPLETE, EXIT_INCOMPLETE, StudyError, UserError
 
 if TYPE_CHECKING:
     from pfnano_tag.card.card import Card
 
+STAGES = ("generate", "prepare", "train", "analyze")
+BACKENDS = ("condor", "slurm", "local")
+SITES = Path(__file__).resolve().parents[1] / "card" / "sites"
+
 
 def parser() -> argparse.ArgumentParser:
     """Options of the command."""
-    options = parser_for("submit", __doc__, card=False)
-    options.add_argument("action", choices=["jobs"], help="jobs: write (and with `local`, run) the jobs")
+    sites = ", ".join(sorted(path.stem for path in SITES.glob("*.yaml")))
+    options = parser_for("submit", (__doc__ or "").format(sites=sites or "none"), card=False)
+    options.add_argument("action", choices=["jobs", "status", "retry"], help="what to do, see above")
     options.add_argument("card", help="study card: a YAML file, or the name of a shipped card")
     add_card_options(options)
-    options.add_argument(
-        "--stage", choices=["analyze"], default="analyze", help="what the jobs do [default: analyze]"
+    options.add_argument("--folder", type=Path, help="job folder [default: jobs: a new one; else all of the study]")
+    looks = options.add_argument_group("status")
+    looks.add_argument("--all", action="store_true", help="list also the jobs with which nothing is wrong")
+    looks.add_argument("--json", action="store_true", help="print JSON")
+    looks.add_argument(
+        "--watch",
+        type=positive,
+        nargs="?",
+        const=30,
+        metavar="SECONDS",
+        help="look again, until no job is idle or running [30]",
     )
-    options.add_argument("--backend", choices=["condor", "slurm", "local"], required=True, help="where they run")
-    options.add_argument(
-        "--folder", type=Path, help="job folder to make [default: <study.folder>/jobs/analyze-0001 and on]"
-    )
-    options.add_argument(
+    jobs = options.add_argument_group("jobs")
+    jobs.add_argument("--stage", choices=STAGES, default="analyze", help="what the jobs do [default: analyze]")
+    jobs.add_argument("--backend", choices=BACKENDS, help="where they run [default: submit.backend of the card]")
+    jobs.add_argument(
         "--dataset", action="append", default=[], metavar="NAME", help="only this dataset; repeat for more"
     )
-    options.add_argument(
-        "--model", action="append", metavar="NAME", help="network or scan; repeat for more [default: all of the card]"
-    )
-    options.add_argument(
+    which = jobs.add_mutually_exclusive_group()
+    add_models(which)
+    which.add_argument("--no-models", action="store_true", help="analyze: no network")
+    jobs.add_argument("--no-submit", action="store_true", help="make the job folder, and print how to submit it")
+    jobs.add_argument(
         "--processes",
         type=positive,
         default=2,
@@ -46,25 +66,71 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def run(card: Card, options: argparse.Namespace) -> None:
-    """Write the jobs; run them when the backend is this machine."""
-    from pfnano_tag.submit.condor import write_condor
-    from pfnano_tag.submit.jobfolder import write_job_folder
-    from pfnano_tag.submit.local import run_local
-    from pfnano_tag.submit.slurm import write_slurm
-    from pfnano_tag.submit.split import items_of
+def run(card: Card, options: argparse.Namespace) -> int | None:
+    """Do what was asked for."""
+    if options.action == "jobs":
+        _jobs(card, options)
+        return None
+    if options.action == "status":
+        return _status(card, options)
+    _retry(card, options)
+    return None
 
-    models = card.chosen_models(options.model) if options.model else None
-    items = items_of(card, options.dataset)
+
+def _jobs(card: Card, options: argparse.Namespace) -> None:
+    from pfnano_tag.submit.stage import describe, hand_over, make, to_submit
+
+    backend = options.backend or card.submit.backend
+    if backend is None:
+        raise UserError(f"--backend is needed, or submit.backend in the card: one of {', '.join(BACKENDS)}")
+    models = [] if options.no_models else options.model
     if options.dry_run:
-        print("\n".join(f"{item.dataset}/{item.name}: {item.file}" for item in items))
+        print(describe(card, options.stage, backend, options.dataset, models))
         return
-    job = write_job_folder(card, items, options.folder, models)
-    print(f"{len(items)} jobs in {job.path}")
-    if options.backend == "local":
-        run_local(job, options.processes)
+    job, submission = make(card, options.stage, backend, options.dataset, models, options.folder)
+    print(f"{len(job.items)} jobs in {job.path}")
+    if options.no_submit:
+        print(to_submit(card, job, submission))
     else:
-        print({"condor": write_condor, "slurm": write_slurm}[options.backend](card, job))
+        print(hand_over(card, job, submission, options.processes))
+
+
+def _status(card: Card, options: argparse.Namespace) -> int:
+    """Print what became of the jobs; 0 when all are done, else 75."""
+    from pfnano_tag.submit.jobfolder import chosen_folders
+    from pfnano_tag.submit.status import status_of, table
+
+    while True:
+        found = [status_of(card, job) for job in chosen_folders(card, options.folder)]
+        if options.json:
+            print(json.dumps([one.to_json() for one in found], indent=1))
+        else:
+            print(table(found, options.all))
+        if not options.watch or not any(one.under_way for one in found):
+            return EXIT_COMPLETE if all(one.complete for one in found) else EXIT_INCOMPLETE
+        time.sleep(options.watch)
+
+
+def _retry(card: Card, options: argparse.Namespace) -> None:
+    """Submit what is missing once more."""
+    from pfnano_tag.submit.jobfolder import check_card, chosen_folders
+    from pfnano_tag.submit.retry import missing, resubmission, take_out
+    from pfnano_tag.submit.stage import hand_over
+    from pfnano_tag.submit.status import status_of
+
+    for job in chosen_folders(card, options.folder):
+        check_card(card, job)
+        status = status_of(card, job)
+        if status.silent:
+            raise StudyError(f"{status.silent}; what is running can't be told from what is missing")
+        items = missing(status)
+        submission = resubmission(card, job, items)
+        print(f"{job.path.name}: {len(items)} of {len(job.items)} jobs are missing")
+        for item, memory in zip(items, submission.memory, strict=True):
+            print(f"  {item.index} {item.name}: {item.condition}, {memory} MB")
+        if items and not options.dry_run:
+            take_out(job, items)
+            print(hand_over(card, job, submission, options.processes))
 
 
 if __name__ == "__main__":

@@ -1,92 +1,142 @@
-"""Splitting a study into items: one file, one job."""
+"""Splitting a stage of a study into items: what one job does, and what it must leave."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pfnano_tag.card.card import Card
+from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.card.files import REPLICAS, expand_files, replicas_of
-from pfnano_tag.card.folder import analysis_path
-from pfnano_tag.errors import DataError, FileError
+from pfnano_tag.card.folder import analysis_path, generated_folder, model_folder
+from pfnano_tag.errors import DataError, FileError, StudyError
+from pfnano_tag.submit.items import Item, Step
 
 
-@dataclass(frozen=True)
-class Item:
-    """One job.
-
-    Parameters
-    ----------
-    index : int
-        Position in the list of items.
-    dataset : str
-        Name of the dataset.
-    name : str
-        File name of the output, in the dataset's folder below `analysis`.
-    file : str
-        Absolute path or address of the input.
-    """
-
-    index: int
-    dataset: str
-    name: str
-    file: str
-
-    @property
-    def line(self) -> str:
-        """The item as a line of `items.txt`: fields separated by tabs."""
-        return "\t".join([str(self.index), self.dataset, self.name, self.file])
-
-
-def items_of(card: Card, datasets: Sequence[str] = ()) -> tuple[Item, ...]:
-    """Return one item per file of the datasets with role `analyze`, in the card's order.
+def items_of(
+    card: Card, stage: str, datasets: Sequence[str] = (), models: Sequence[str] | None = None, files: int = 1
+) -> tuple[Item, ...]:
+    """Return the items of a stage, in the card's order.
 
     Parameters
     ----------
     card : Card
         The study's card.
+    stage : str
+        `generate`, `prepare`, `train` or `analyze`.
     datasets : sequence of str
-        Only these datasets; all when empty.
+        Only these datasets (`prepare`, `analyze`); all when empty.
+    models : sequence of str or None
+        Networks, scans, or `name:EPOCH` (`analyze`); None: all of the card; empty: none.
+    files : int
+        Files per item (`prepare`, `analyze`).
 
     Raises
     ------
     CardError
-        When the card has no such dataset.
+        When the card has no such dataset or model.
     DataError
-        When there is no dataset to analyze, or two files of a dataset have the same name.
+        When there is nothing to do, or two files would leave their result in one place.
     FileError
         When files are missing, or a name can't stand in a list.
     """
-    chosen = [card.dataset(name) for name in datasets] or list(card.datasets_for("analyze"))
-    items: list[Item] = []
-    for dataset in chosen:
-        if "analyze" not in dataset.roles:
-            raise DataError(
-                f"dataset {dataset.name}: its role is {dataset.roles[0]}, expected analyze among its roles"
-            )
-        for file in expand_files(card.patterns(dataset)):
-            name = analysis_path(card, dataset.name, file).name
-            items.append(Item(len(items), dataset.name, name, _absolute(file)))
+    if stage == "analyze":
+        found = list(_analyses(card, datasets, models, files))
+    elif stage == "prepare":
+        found = list(_scans(card, datasets, files))
+    elif stage == "train":
+        found = list(_trainings(card, models))
+    else:
+        found = list(_productions(card))
+    items = tuple(Item(index, *content) for index, content in enumerate(found))
     if not items:
-        raise DataError("the card has no dataset with role analyze, so there is nothing to submit")
+        raise DataError(f"the card has no dataset with role {stage}, so there is nothing to submit")
     _check(items)
-    return tuple(items)
+    return items
 
 
-def _absolute(file: str) -> str:
+Content = tuple[str, tuple[Step, ...], tuple[str, ...]]
+"""Name, steps and outputs of an item."""
+
+
+def _analyses(card: Card, datasets: Sequence[str], models: Sequence[str] | None, together: int) -> Iterator[Content]:
+    chosen = [] if models is None else [f"--model={name}" for name in card.models_named(models)]
+    if models is not None and not models:
+        chosen = ["--no-models"]
+    for dataset, files in _files(card, "analyze", datasets):
+        for part in _parts(files, together):
+            steps = []
+            for file in part:
+                output = analysis_path(card, dataset.name, file).relative_to(card.folder)
+                steps.append(Step((f"--dataset={dataset.name}", *chosen), absolute(file), str(output)))
+            outputs = tuple(str(step.output) for step in steps)
+            yield _name(outputs, "analysis"), tuple(steps), outputs
+
+
+def _scans(card: Card, datasets: Sequence[str], together: int) -> Iterator[Content]:
+    from pfnano_tag.prepare.stage import Source, partial_path
+
+    for dataset, files in _files(card, "train", datasets):
+        for part in _parts(files, together):
+            outputs = tuple(str(partial_path(card, Source(file, dataset)).relative_to(card.folder)) for file in part)
+            yield f"{dataset.name}/{_name(outputs, '')}", (Step(("--partial", *part)),), outputs
+
+
+def _trainings(card: Card, models: Sequence[str] | None) -> Iterator[Content]:
+    for name in card.chosen_models(models):
+        folder = model_folder(card, name)
+        if folder.exists():
+            raise StudyError(
+                f"{folder}: is there already; go on with it by `train --resume`, or remove it to submit the training"
+            )
+        best = folder / "best.json"
+        yield name, (Step((f"--model={name}", "--resume")),), (str(best.relative_to(card.folder)),)
+
+
+def _productions(card: Card) -> Iterator[Content]:
+    for sample, section in card.generate.samples.items():
+        for index in range(section.files):
+            name = f"{sample}:{index}"
+            path = generated_folder(card) / sample / f"{sample}_{index}.root"
+            yield name, (Step((f"--only={name}",)),), (str(path.relative_to(card.folder)),)
+
+
+def _files(card: Card, role: str, names: Sequence[str]) -> Iterator[tuple[Dataset, list[str]]]:
+    datasets = [card.dataset(name) for name in names] or [one for one in card.datasets if role in one.roles]
+    for dataset in datasets:
+        if role not in dataset.roles:
+            raise DataError(
+                f"dataset {dataset.name}: its role is {dataset.roles[0]}, expected {role} among its roles"
+            )
+        yield dataset, expand_files(card.patterns(dataset))
+
+
+def _parts(files: Sequence[str], together: int) -> Iterator[Sequence[str]]:
+    for first in range(0, len(files), together):
+        yield files[first : first + together]
+
+
+def _name(outputs: Sequence[str], folder: str) -> str:
+    first = str(Path(outputs[0]).relative_to(folder).with_suffix(""))
+    return first if len(outputs) == 1 else f"{first} and {len(outputs) - 1} more"
+
+
+def absolute(file: str) -> str:
+    """Return a file's name with absolute paths in place of relative ones."""
     places = (place if "://" in place else str(Path(place).absolute()) for place in replicas_of(file))
     return REPLICAS.join(places)
 
 
 def _check(items: Sequence[Item]) -> None:
-    outputs: dict[tuple[str, str], str] = {}
+    outputs: dict[str, tuple[Item, str]] = {}
     for item in items:
-        if any(sign in item.file for sign in "\t\n\r"):
-            raise FileError(f"{item.file!r}: a name with a tab or a line break can't stand in a list of files")
-        other = outputs.setdefault((item.dataset, item.name), item.file)
-        if other != item.file:
-            raise DataError(
-                f"dataset {item.dataset}: {other} and {item.file} would share the output {item.name}; "
-                "give them other names, or make two datasets of them"
-            )
+        for place, step in zip(item.outputs, item.steps, strict=False):
+            file = step.file or " ".join(step.arguments)
+            if any(sign in file for sign in "\n\r"):
+                raise FileError(f"{file!r}: a name with a line break can't stand in a list of files")
+            known, other = outputs.setdefault(place, (item, file))
+            if (known, other) != (item, file):
+                raise DataError(
+                    f"{other} and {file} would share the output {place}; give them other names, or make two "
+                    "datasets of them"
+                )

@@ -22,6 +22,7 @@ from typing import Any
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.expansion import shown
 from pfnano_tag.card.folder import check_bound, model_folder, read_results
+from pfnano_tag.card.jobs import collect_results
 from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import StudyError, nearest
 from pfnano_tag.evaluate.metrics import grouped, is_known, kind_of, lower_is_better
@@ -89,6 +90,7 @@ def select(
         When no model is trained, or none has such a metric; the message says what there is.
     """
     check_bound(card)
+    collect_results(card)
     known = known_of(card, models)
     metric, *beside = dict.fromkeys([metrics] if isinstance(metrics, str) else metrics)
     for one in (metric, *beside):

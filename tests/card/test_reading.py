@@ -57,7 +57,7 @@ def test_only_name_and_datasets_are_needed(write):
 
 def test_needed_keys_are_named(problems):
     assert problems("jets: {}\n") == [
-        "study: this key is needed and has no default; allowed: section with folder, name, seed",
+        "study: this key is needed and has no default; allowed: section with folder, name, origin, seed",
         "datasets: this key is needed and has no default; allowed: list of sections with cross_section, files, kind, "
         "lumi_mask, luminosity, name, period, roles, triggers, vetoes (at least 1)",
     ]

@@ -82,6 +82,16 @@ def test_table_has_a_column_per_model_and_the_numbers_of_earlier_commands(study)
     assert "left out" not in text
 
 
+def test_several_regions_share_one_table_of_simulation(study):
+    written(study)
+    two = found(bad=3.0, good=1.2)
+    two |= {Subject("ttbar", *subject[1:]): one for subject, one in two.items()}
+    text = final_table(study.card(), two, RESULTS)
+    assert text.count("| AUC BvsL  ") == 1
+    assert text.index("## All regions") < text.index("| AUC BvsL") < text.index("## Region dy")
+    assert text.count("| chi2/ndf BvsL ") == 2
+
+
 def test_results_of_another_training_are_left_out_and_named(study):
     text = written(study, models={"good": {"hash": "g2"}, "bad": {"hash": "b1"}})
     _, cells = cells_of(text)

@@ -1,6 +1,7 @@
 """Seeds, resume, manifest, options, and the command line."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,24 @@ def test_production_resumes(tmp_path):
     changed = produce([Unit("dy", 10, 9, sample="z", index=0, pool_events=50)], tmp_path, workers=1)
     assert changed["samples"]["z"]["num_events"] == 10
     assert read_summary(kept)["num_events"] == 10
+
+
+def test_truth_is_that_of_the_very_events_of_data(tmp_path):
+    pool = pool_for("data", 5, 50)
+    data = Unit("ttbar", 30, 5, mode="data", sample="twin", index=1, pool_events=50)
+    truth = replace(data, mode="truth")
+    assert data.settings_hash() != truth.settings_hash()
+    for unit in (data, truth):
+        make_file(unit, tmp_path / f"{unit.mode}.root", pool)
+    with uproot.open(tmp_path / "data.root") as hidden, uproot.open(tmp_path / "truth.root") as unveiled:
+        shared = hidden["Events"].keys()
+        assert set(unveiled["Events"].keys()) > set(shared)
+        assert {"Jet_hadronFlavour", "genWeight"} <= set(unveiled["Events"].keys()) - set(shared)
+        for name in shared:
+            ours, theirs = (tree["Events"][name].array() for tree in (hidden, unveiled))
+            assert ours.tolist() == theirs.tolist(), name
+        assert unveiled["Runs"]["genEventSumw"].array().tolist() == [30.0]
+        assert hidden["Runs"]["run"].array().tolist() == unveiled["Runs"]["run"].array().tolist()
 
 
 def test_identities_never_repeat():

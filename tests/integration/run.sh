@@ -2,6 +2,7 @@
 # Tests against real services, which are installed if need be (Debian packages, as root), started, and stopped again.
 #
 #   tests/integration/run.sh xrootd    reading from root:// servers that die, freeze and come back
+#   tests/integration/run.sh env       packing the environment; jobs from the archive give the same bits (no service)
 #
 # Further arguments go to pytest. A second run at the same time is no problem: ports are chosen free.
 set -euo pipefail
@@ -35,8 +36,8 @@ install_extra() {
 
 service="${1:-}"
 case "$service" in
-  xrootd) shift ;;
-  *) fail "'$service' is no service; known: xrootd" ;;
+  xrootd | env) shift ;;
+  *) fail "'$service' is no service; known: xrootd, env" ;;
 esac
 bash scripts/setup.sh
 source scripts/activate.sh
@@ -46,6 +47,13 @@ case "$service" in
   xrootd)
     install_packages xrootd xrootd-server
     install_extra xrootd XRootD xrootd
+    ;;
+  env)
+    install_packages zstd zstd
+    install_packages flock util-linux
+    install_packages patchelf patchelf
+    install_extra pack conda_pack conda-pack
+    install_extra pack venv_pack venv-pack2
     ;;
 esac
 python -m pytest "tests/integration/test_$service.py" "$@"

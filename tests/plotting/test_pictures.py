@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from matplotlib.patches import StepPatch
 from scipy.stats import chi2
 
@@ -164,21 +165,22 @@ def test_the_legend_of_epochs_lies_inside_the_page_below_all_panels(count):
     assert all(axes.get_tightbbox().y0 >= frame.y1 - 1 for axes in panels)
 
 
-def hatched(axes):
-    return [p for p in axes.patches if isinstance(p, StepPatch) and p.get_hatch()]
+def bands(axes):
+    filled = to_rgba(stacks.BOTH["facecolor"])
+    return [p for p in axes.patches if isinstance(p, StepPatch) and (p.get_hatch() or p.get_facecolor() == filled)]
 
 
 def test_the_systematic_band_is_drawn_beside_the_statistical_one():
     systematic = np.array([3.0, 4, 0, 1, 0])
     main, ratio = stacks.stack(EDGES, SIMULATION, (DATA, DATA), "x", "a sample", systematic=systematic).axes[:2]
-    both, statistical = hatched(main)
+    both, statistical = bands(main)
     assert (both.get_label(), statistical.get_label()) == ("stat. + syst. unc.", "stat. unc. (sim.)")
     total = np.array([41.0, 32, 23, 14, 0])
     np.testing.assert_allclose(both.get_data().values, total + np.sqrt(total + systematic**2))
     np.testing.assert_allclose(statistical.get_data().values, total + np.sqrt(total))
     relative = (np.sqrt(total + systematic**2)[:4]) / total[:4]
-    np.testing.assert_allclose(hatched(ratio)[0].get_data().values[:4], 1 + relative)
-    assert len(hatched(stacks.stack(EDGES, SIMULATION, (DATA, DATA), "x", "a sample").axes[0])) == 1
+    np.testing.assert_allclose(bands(ratio)[0].get_data().values[:4], 1 + relative)
+    assert len(bands(stacks.stack(EDGES, SIMULATION, (DATA, DATA), "x", "a sample").axes[0])) == 1
 
 
 def test_blinded_bins_have_no_points_and_are_named():

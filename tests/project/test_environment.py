@@ -17,11 +17,13 @@ CONDA_NAMES = {
     "ruamel-yaml": "ruamel.yaml",
     "xxhash": "python-xxhash",
 }
-"""conda-forge's names where they differ from PyPI's."""
+"""conda-forge's names where they differ from PyPI's: the one place for them."""
 NOT_ON_CONDA = {"pythia8mc", "fastjet"}
-"""Installed by pip into the conda environment."""
+"""Installed by pip into the conda environment: the generator's wheels."""
 ONLY_PIP = {"venv-pack2"}
 """Of no use in a conda environment."""
+CONDA_ONLY = {"python", "pip", "setuptools"}
+"""What pip has before it installs anything."""
 
 
 @pytest.fixture(scope="module")
@@ -45,30 +47,37 @@ def pins():
 
 
 def requirements(project):
-    extras = project["optional-dependencies"]
-    wanted = [
+    """All that pyproject.toml names: what every installation has, and all extras."""
+    lines = [
         *project["dependencies"],
-        *(
-            line
-            for name in ("generate", "xrootd", "cms", "log", "fit", "onnx", "tables", "test", "pack")
-            for line in extras[name]
-        ),
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
     ]
-    return {canonicalize_name(Requirement(line).name): Requirement(line) for line in wanted}
+    found = [Requirement(line) for line in lines]
+    assert len({canonicalize_name(one.name) for one in found}) == len(found), "named once, with one bound"
+    return {canonicalize_name(one.name): one for one in found}
 
 
 def test_conda_gets_the_same_packages_with_the_same_bounds(project, environment):
+    """Neither file names a package, a bound or an extra that the other does not."""
     wanted = requirements(project)
-    pip = next(entry["pip"] for entry in environment if isinstance(entry, dict))
-    found = [entry for entry in environment if isinstance(entry, str)]
-    plain = {re.split(r"[=<>]", entry)[0]: entry for entry in found}
-    conda = {
-        CONDA_NAMES.get(name, name): f"{CONDA_NAMES.get(name, name)}{requirement.specifier}"
+    assert {*CONDA_NAMES, *NOT_ON_CONDA, *ONLY_PIP} <= wanted.keys(), "a name that nothing asks for"
+    (pip,) = (entry["pip"] for entry in environment if isinstance(entry, dict))
+    plain = [entry for entry in environment if isinstance(entry, str)]
+    conda = [
+        f"{CONDA_NAMES.get(name, name)}{requirement.specifier}"
         for name, requirement in wanted.items()
         if name not in NOT_ON_CONDA | ONLY_PIP
-    }
-    assert {name: entry for name, entry in plain.items() if name not in ("python", "pip", "setuptools")} == conda
+    ]
+    assert sorted(entry for entry in plain if re.split(r"[=<>]", entry)[0] not in CONDA_ONLY) == sorted(conda)
+    assert {re.split(r"[=<>]", entry)[0] for entry in plain} >= CONDA_ONLY
     assert sorted(pip) == sorted(str(wanted[name]) for name in NOT_ON_CONDA)
+
+
+def test_the_extras_that_setup_installs_exist(project):
+    text = (ROOT / "scripts" / "setup.sh").read_text(encoding="utf-8")
+    named = [extras.split(",") for extras in re.findall(r'extras="([\w,]+)"', text)]
+    assert len(named) == 2, "with and without the generator"
+    assert {name for extras in named for name in extras} <= project["optional-dependencies"].keys()
 
 
 def test_the_build_requirement_is_in_the_environment(environment):
@@ -78,9 +87,8 @@ def test_the_build_requirement_is_in_the_environment(environment):
 
 def test_pins_lie_within_the_bounds(project, pins):
     for name, requirement in requirements(project).items():
-        if name not in ("conda-pack", "venv-pack2"):  # packing is no part of continuous integration
-            version = str(pins[name].specifier).removeprefix("==")
-            assert requirement.specifier.contains(version), f"{requirement}, but constraints.txt has {version}"
+        version = str(pins[name].specifier).removeprefix("==")
+        assert requirement.specifier.contains(version), f"{requirement}, but constraints.txt has {version}"
 
 
 def test_the_generator_is_pinned_to_the_version_with_wheels(project, pins):

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted([*(ROOT / "scripts").glob("*.sh"), *(ROOT / "condor").glob("*.sh"), *(ROOT / "slurm").glob("*.sh")])
 SERVICES = sorted((ROOT / "tests" / "integration").glob("*.sh"))
 COMMANDS = sorted({path.parent.name for path in (ROOT / "pfnano_tag").glob("*/__main__.py")} | {"inspect"})
-SOURCED = {"activate.sh"}
+SOURCED = {"activate.sh", "unpack.sh"}
 
 
 def bash(*arguments, **options):
@@ -192,7 +192,7 @@ STEPS = ["generate", "prepare", "train", "train", "attack", "evaluate", "submit"
 
 DEMO_PYTHON = """
 case "$1" in
-  -c) case "$2" in *models*) printf '%s\\n' second first ;; esac; exit 0 ;;
+  -c) case "$2" in *models*) printf '%s\\n' second first ;; *calibration*) echo "$FLAVOURS" ;; esac; exit 0 ;;
 esac
 echo "${2#pfnano_tag.}|$*" >>"$LOG"
 [ "$2" != "pfnano_tag.$FAILS" ] || exit 75
@@ -210,9 +210,9 @@ def demo(checkout, tmp_path):
     python.chmod(0o755)
     folder, log = tmp_path / "it's here", tmp_path / "log"
 
-    def run(fails="", *arguments):
+    def run(fails="", *arguments, flavours=""):
         environment = {"PATH": f"{python.parent}:{os.environ['PATH']}", "PFNANO_TAG_ENV": "current"}
-        environment |= {"LOG": str(log), "FAILS": fails, "FOLDER": str(folder)}
+        environment |= {"LOG": str(log), "FAILS": fails, "FOLDER": str(folder), "FLAVOURS": flavours}
         done = bash(checkout / "scripts/demo.sh", folder, *arguments, env=environment, cwd=tmp_path)
         return done, [line.split("|") for line in log.read_text().splitlines()]
 
@@ -237,6 +237,15 @@ def test_the_demo_takes_another_card(demo):
     done, calls = demo("", "regions")
     assert done.returncode == 0, done.stderr
     assert all("regions --set study.folder=" in arguments for _, arguments in calls)
+
+
+def test_the_demo_calibrates_where_the_card_says_so(demo):
+    done, calls = demo("", "regions", flavours="b c light")
+    assert done.returncode == 0, done.stderr
+    assert [name for name, _ in calls][-2:] == ["compare", "calibrate"]
+    assert "/calibration\n" in done.stdout
+    done, calls = demo("calibrate", "regions", flavours="b c light")
+    assert (done.returncode, "the demo stopped at step 'calibrate'" in done.stderr) == (75, True)
 
 
 STOPS = [

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,31 +12,45 @@ from pathlib import Path
 import pytest
 
 from pfnano_tag.card import read_card
+from pfnano_tag.card.jobs import collect_job, collect_results, read_report
 from pfnano_tag.errors import CheckpointError, DataError, FileError, Incomplete, OutputError, UserError
-from pfnano_tag.submit.condor import write_condor
-from pfnano_tag.submit.jobfolder import write_job_folder
-from pfnano_tag.submit.local import run_local
-from pfnano_tag.submit.slurm import write_slurm
+from pfnano_tag.submit.jobfolder import read_job_folder, write_job_folder
+from pfnano_tag.submit.local import outcome, run_local
 from pfnano_tag.submit.split import items_of
+from pfnano_tag.submit.stage import describe
 
 ODD = 'it\'s "a" $file; with [1] (odd) & ünusual name.root'
 
 STAND_IN = """#!/usr/bin/env bash
-# Stands in for python: writes what it was called with, then ends as the file's content says.
+# Stands in for python: a runner is really run, under this name; a stage writes what it was called with, and ends as
+# the file's content says.
+if [ "$2" = pfnano_tag.submit.runner ]; then
+  export PYTHONPATH=PATHS
+  exec -a "$0" REAL "$@"
+fi
+sets=()
 while [ "$#" -gt 0 ]; do
   case "$1" in
-    --file) file="$2" ;;
-    --output) output="$2" ;;
-    --dataset) dataset="$2" ;;
-    --set) set="$2" ;;
+    --file=*) file="${1#--file=}"; shift ;;
+    --output=*) output="${1#--output=}"; shift ;;
+    --dataset=*) dataset="${1#--dataset=}"; shift ;;
+    --set) sets+=("$2"); shift 2 ;;
+    -m) module="$2"; shift 2 ;;
+    *) card="$1"; shift ;;
   esac
-  case "$1" in --*) shift 2 ;; -m) module="$2"; shift 2 ;; *) card="$1"; shift ;; esac
 done
 mkdir -p "$(dirname "$output")"
-printf '%s\\n' "$module" "$card" "$dataset" "$file" "$set" "$OMP_NUM_THREADS" "$PWD" >"$output"
+printf '%s\\n' "$module" "$card" "$dataset" "$file" "${sets[0]}" "$OMP_NUM_THREADS" "$PWD" >"$output"
 echo "error: said by the stand-in" >&2
 exit "$(cat "$file")"
 """
+
+
+def stand_in(path):
+    """Write the stand-in for python to a path."""
+    paths = ":".join(shlex.quote(entry or str(Path.cwd())) for entry in sys.path)
+    path.write_text(STAND_IN.replace("PATHS", paths).replace("REAL", shlex.quote(os.path.realpath(sys.executable))))
+    path.chmod(0o755)
 
 
 @pytest.fixture
@@ -47,8 +62,7 @@ def study(tmp_path, monkeypatch):
     for name in (ODD, "b.root", "c.root"):
         (data / name).write_text("0")
     python = folder / "my python"
-    python.write_text(STAND_IN)
-    python.chmod(0o755)
+    stand_in(python)
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.chdir(folder)
     (folder / "golden.json").write_text("{}")
@@ -68,48 +82,64 @@ def study(tmp_path, monkeypatch):
     return read_card(card)
 
 
+def job_of(card, folder=None, backend="local", **options):
+    return write_job_folder(card, "analyze", backend, items_of(card, "analyze"), folder, **options)
+
+
+def file_of(item):
+    return item.steps[0].file
+
+
 def written(job, item):
-    text = (job.output / item.dataset / item.name).read_text()
+    text = (job.folder_of(item.index) / item.outputs[0]).read_text()
     return dict(zip(("module", "card", "dataset", "file", "set", "threads", "cwd"), text.splitlines(), strict=True))
 
 
 def test_one_item_per_file_of_the_datasets_to_analyze(study):
-    items = items_of(study)
-    assert [(item.index, item.dataset, Path(item.file).name) for item in items] == [
-        (0, "dy", ODD),
-        (1, "muons", "b.root"),
-        (2, "muons", "c.root"),
+    items = items_of(study, "analyze")
+    assert [(item.index, item.name, Path(file_of(item)).name) for item in items] == [
+        (0, f"dy/{Path(ODD).stem}", ODD),
+        (1, "muons/b", "b.root"),
+        (2, "muons/c", "c.root"),
     ]
-    assert all(Path(item.file).is_file() and Path(item.file).is_absolute() for item in items)
-    assert [item.dataset for item in items_of(study, ["muons"])] == ["muons", "muons"]
+    assert all(Path(file_of(item)).is_file() and Path(file_of(item)).is_absolute() for item in items)
+    assert [item.name for item in items_of(study, "analyze", ["muons"])] == ["muons/b", "muons/c"]
+    together = items_of(study, "analyze", files=2)
+    assert [item.outputs for item in together] == [
+        (f"analysis/dy/{ODD}",),
+        ("analysis/muons/b.root", "analysis/muons/c.root"),
+    ]
 
 
 def test_items_that_can_not_be_told_apart_are_refused(study):
     Path("data/more").mkdir()
     Path("data/more/b.root").write_text("0")
-    Path("data/tab\there.root").write_text("0")
+    Path("data/line\nbreak.root").write_text("0")
     card = read_card("card.yaml", ["datasets.muons.files=[data/**/b.root]"])
     with pytest.raises(DataError, match="share the output"):
-        items_of(card)
-    with pytest.raises(FileError, match="tab"):
-        items_of(read_card("card.yaml", ["datasets.dy.files='data/tab*.root'"]))
+        items_of(card, "analyze")
+    with pytest.raises(FileError, match="line break"):
+        items_of(read_card("card.yaml", ["datasets.dy.files='data/line*.root'"]), "analyze")
     with pytest.raises(DataError, match="its role is train"):
-        items_of(study, ["qcd"])
+        items_of(study, "analyze", ["qcd"])
 
 
 def test_the_same_file_named_twice_is_one_item(study):
     card = read_card("card.yaml", ["datasets.muons.files=[data/b.root, data/*.root]"])
-    assert len(items_of(card, ["muons"])) == 3
+    assert len(items_of(card, "analyze", ["muons"])) == 3
 
 
 def test_a_local_run_reaches_every_file_by_its_name(study):
-    job = write_job_folder(study, items_of(study), None)
+    job = job_of(study)
     assert job.path == (study.folder / "jobs" / "analyze-0001").absolute()
-    run_local(job, processes=2)
+    assert read_job_folder(job.path) == job
+    run_local(job, [0, 1, 2], processes=2)
+    outcome(job, [0, 1, 2])
     for item in job.items:
         found = written(job, item)
         assert found["module"] == "pfnano_tag.analyze"
-        assert (found["dataset"], found["file"], found["threads"]) == (item.dataset, item.file, "2")
+        assert (found["file"], found["threads"]) == (file_of(item), "2")
+        assert found["dataset"] == item.name.partition("/")[0]
         inner = read_card(found["card"], [found["set"]])
         assert inner.study.folder == job.path / "study"
         assert inner.hash("datasets", "jets", "regions") == study.hash("datasets", "jets", "regions")
@@ -122,14 +152,50 @@ def test_a_local_run_reaches_every_file_by_its_name(study):
 def test_failed_items_are_named_and_keep_no_other_from_running(study, codes, error):
     Path("data/b.root").write_text(codes[0])
     Path("data/c.root").write_text(codes[1])
-    job = write_job_folder(study, items_of(study), None)
+    job = job_of(study)
+    run_local(job, [0, 1, 2], processes=1)
     with pytest.raises(error) as caught:
-        run_local(job, processes=1)
+        outcome(job, [0, 1, 2])
     for item, code in zip(job.items, ("0", *codes), strict=True):
-        assert (f"{item.file}: exit code {code} (error: said by the stand-in; log: " in str(caught.value)) == (
-            code != "0"
-        )
-        assert written(job, item)["file"] == item.file
+        words = f"{file_of(item)}: exit code {code} (error: said by the stand-in; log: "
+        assert (words in str(caught.value)) == (code != "0")
+        assert written(job, item)["file"] == file_of(item)
+
+
+def test_results_are_collected_once_and_only_when_they_are_whole(study):
+    Path("data/b.root").write_text("75")
+    Path("data/c.root").write_text("2")
+    job = job_of(study)
+    run_local(job, [0, 1, 2], processes=2)
+    whole, partial, bad = (job.folder_of(item.index) / item.outputs[0] for item in job.items)
+    text = whole.read_text()
+    whole.write_text(text[:-3])  # half transferred
+    assert collect_results(study) == 1
+    there = study.folder / "analysis"
+    assert [path.name for path in there.rglob("*.root")] == ["b.root"]
+    assert partial.exists()  # the job needs it when it goes on
+    whole.write_text(text)
+    assert collect_job(study, job.path) == 1
+    assert (there / "dy" / ODD).read_text() == text
+    assert not whole.exists()
+    assert bad.exists()
+    assert collect_results(study) == 0
+    Path("data/b.root").write_text("0")
+    run_local(job, [1], processes=1)
+    assert read_report(job.folder_of(1)).attempt == 2
+    assert collect_results(study) == 1
+    assert not partial.exists()
+
+
+def test_a_stage_that_leaves_no_result_is_not_complete(study):
+    stand = Path(sys.executable)
+    stand.write_text(stand.read_text().replace("mkdir -p", "exit 0; mkdir -p"))
+    job = job_of(study)
+    run_local(job, [1], processes=1)
+    report = read_report(job.folder_of(1))
+    assert report.code == 1
+    assert "left no analysis/muons/b.root" in report.error
+    assert collect_results(study) == 0
 
 
 def worker(folder, *arguments, **environment):
@@ -147,128 +213,114 @@ def worker(folder, *arguments, **environment):
 
 @pytest.fixture
 def scratch(study, tmp_path):
-    """Make the scratch folder of a job on another machine: what HTCondor transfers, and no more."""
-    job = write_job_folder(study, items_of(study), tmp_path / "job")
+    """Make the scratch folder of jobs on another machine: what HTCondor transfers, and no more."""
+    job = job_of(study, tmp_path / "job", "condor")
     folder = tmp_path / "scratch"
     folder.mkdir()
-    for name in (*job.inputs, "worker.sh"):
+    for name in (*job.inputs, "worker.sh", *(f"items/{item.index}" for item in job.items)):
         source = job.path / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / Path(name).name)
     return folder
 
 
 def test_a_worker_elsewhere_has_all_it_needs(scratch):
     done = worker(scratch, "0")
-    assert done.returncode == 0, done.stderr
-    module, card, _, file, override, *_ = (scratch / "analysis" / "dy" / ODD).read_text().splitlines()
+    assert done.returncode == 0, (scratch / "0" / "log.txt").read_text()
+    lines = (scratch / "0" / "analysis" / "dy" / ODD).read_text().splitlines()
+    module, card, _, file, override, _, directory = lines
     assert (module, Path(file).name) == ("pfnano_tag.analyze", ODD)
     assert read_card(card, [override]).study.folder == scratch / "study"
-    assert (scratch / "golden.json").is_file()
-    assert (scratch / "corrections" / "muon.json").is_file()
+    assert (Path(directory) / "golden.json").is_file()
+    assert (Path(directory) / "corrections" / "muon.json").is_file()
+    report = read_report(scratch / "0")
+    assert (report.code, report.attempt, report.results) == (0, 1, (f"analysis/dy/{ODD}",))
 
 
 def test_files_of_weights_that_a_job_can_not_find_are_refused(study, tmp_path):
     for file, words in (("../sf.json", "can't follow"), ("none.json", "no such file")):
         card = read_card("card.yaml", [f"weights.factors.muon.file={file}"])
         with pytest.raises(UserError, match=rf"weights\.factors\.muon: .*{words}"):
-            write_job_folder(card, items_of(card), tmp_path / "job")
+            job_of(card, tmp_path / "job")
 
 
 @pytest.mark.parametrize("code", [1, 2, 75, 130])
 def test_the_exit_code_of_python_comes_back(scratch, study, code):
     Path("data/b.root").write_text(str(code))
     assert worker(scratch, "1").returncode == code
+    assert read_report(scratch / "1").code == code
 
 
-def test_a_batch_systems_signal_reaches_python(scratch):
-    slow = 'trap "exit 75" TERM\ntouch started\nwhile true; do sleep 0.05; done\n'
-    (scratch / "slow").write_text("#!/usr/bin/env bash\n" + slow)
-    (scratch / "slow").chmod(0o755)
-    (scratch / "settings.sh").write_text("python=./slow\nenvironment=\nthreads=1\n")
-    running = subprocess.Popen(["/bin/bash", "./worker.sh", "1"], cwd=scratch, stdout=subprocess.PIPE)
+def test_a_batch_systems_signal_reaches_the_stage(scratch):
+    stand = Path(sys.executable)
+    slow = "trap 'exit 75' TERM\ntouch started\nwhile true; do sleep 0.05; done\n"
+    stand.write_text(stand.read_text().replace("sets=()\n", slow))
+    running = subprocess.Popen(["/bin/bash", "./worker.sh", "1"], cwd=scratch)
+    started = scratch / "inputs" / "started"
     deadline = time.monotonic() + 30
-    while not (scratch / "started").exists() and time.monotonic() < deadline:
+    while not started.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     running.terminate()
-    out, _ = running.communicate(timeout=30)
-    assert running.returncode == 75
-    assert b"exit code 75" in out
+    assert running.wait(timeout=30) == 75
+    assert read_report(scratch / "1").code == 75
 
 
-@pytest.mark.parametrize("index", ["7", "x", ""])
-def test_a_worker_that_fails_early_leaves_its_output_folder(scratch, index):
+@pytest.mark.parametrize("index", ["7", "x"])
+def test_a_worker_that_fails_early_leaves_its_folder(scratch, index):
     assert worker(scratch, index).returncode != 0
-    assert (scratch / "analysis").is_dir()
+    assert (scratch / index).is_dir()
 
 
-def test_a_packed_environment_is_unpacked_used_and_removed(scratch, tmp_path):
-    packed = tmp_path / "packed" / "bin"
-    packed.mkdir(parents=True)
-    (packed / "python").write_text(STAND_IN.replace("exit ", 'echo "$UNPACKED" >>"$output"\nexit '))
-    (packed / "python").chmod(0o755)
-    (packed / "activate").write_text('export UNPACKED="yes$NOT_SET"\n')
-    subprocess.run(["tar", "-czf", str(scratch / "environment.tar.gz"), "-C", str(packed.parent), "bin"], check=True)
-    (scratch / "settings.sh").write_text("python=/nowhere\nenvironment=/elsewhere/environment.tar.gz\nthreads=1\n")
-    done = worker(scratch, "1", TMPDIR=str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert (scratch / "analysis/muons/b.root").read_text().endswith("yes\n")
-    assert not list(tmp_path.glob("environment.*"))
+def test_a_worker_without_python_leaves_a_report(scratch):
+    settings = scratch / "settings.sh"
+    settings.write_text("python=/nowhere/python\nthreads=1\n")
+    assert worker(scratch, "1").returncode == 127
+    assert worker(scratch, "1").returncode == 127
+    report = read_report(scratch / "1")
+    assert (report.code, report.attempt) == (127, 2)
+    assert "log.txt" in report.error
+    assert "/nowhere/python" in (scratch / "1" / "log.txt").read_text()
 
 
-def test_job_folders_are_whole_and_never_made_over(study):
-    first = write_job_folder(study, items_of(study), None)
-    second = write_job_folder(study, items_of(study), None)
+def test_scripts_around_the_stage_run_outside_its_environment(study, tmp_path):
+    Path("before me.sh").write_text('echo "before $1 ${OMP_NUM_THREADS:-}" >>"$1/said"\n')
+    Path("after.sh").write_text('echo "after" >>"$1/said"; ls "$1/analysis" >>"$1/said"\n')
+    card = read_card("card.yaml", ["submit.before=before me.sh", "submit.after=after.sh"])
+    job = job_of(card)
+    run_local(job, [1], processes=1)
+    said = (job.folder_of(1) / "said").read_text().splitlines()
+    assert said[0].startswith(f"before {job.folder_of(1)}")
+    assert said[1:] == ["after", "muons"]
+    with pytest.raises(FileError, match=r"submit\.before: none\.sh"):
+        job_of(read_card("card.yaml", ["submit.before=none.sh"]))
+
+
+def test_job_folders_are_whole_and_never_made_over(study, tmp_path):
+    first, second = job_of(study), job_of(study)
     assert (first.path.name, second.path.name) == ("analyze-0001", "analyze-0002")
     with pytest.raises(OutputError, match="is there already"):
-        write_job_folder(study, items_of(study), first.path)
+        job_of(study, first.path)
     untrained = read_card("card.yaml", ["models.m.architecture=deepsets"])
     with pytest.raises(CheckpointError, match="no trained model 'm'"):
-        write_job_folder(untrained, items_of(untrained), None)
+        job_of(untrained)
     no_archive = read_card("card.yaml", ["submit.environment=none.tar.gz"])
     with pytest.raises(FileError, match="pack_env"):
-        write_job_folder(no_archive, items_of(no_archive), None)
-    assert sorted(path.name for path in first.path.parent.iterdir()) == ["analyze-0001", "analyze-0002"]
+        job_of(no_archive)
+    elsewhere = job_of(study, tmp_path / "else" / "where")
+    assert (study.folder / "jobs" / "where").resolve() == elsewhere.path
+    assert sorted(path.name for path in first.path.parent.iterdir()) == ["analyze-0001", "analyze-0002", "where"]
 
 
-def test_condor_gets_its_settings_and_the_lines_of_the_site(study):
-    card = read_card("card.yaml", ["submit.memory=3000", "submit.condor={+JobFlavour: '\"workday\"'}"])
-    job = write_job_folder(card, items_of(card), None)
-    assert "condor_submit analyze.sub" in write_condor(card, job)
-    settings = dict(line.split(" = ", 1) for line in (job.path / "settings.sub").read_text().splitlines())
-    assert (job.path / "queue.txt").read_text() == "0, dy\n1, muons\n2, muons\n"
-    assert settings["memory"] == "3000"
-    assert settings["+JobFlavour"] == '"workday"'
-    assert all(Path(path).exists() for path in settings["inputs"].split(", "))
-    assert Path(settings["study"]) == card.folder.absolute()
-    with pytest.raises(OutputError, match="no comma"):
-        write_condor(card, write_job_folder(card, items_of(card), Path("a,b")))
-
-
-def test_slurm_splits_what_is_longer_than_an_array(study, monkeypatch, tmp_path):
-    monkeypatch.setattr("pfnano_tag.submit.slurm.LONGEST_ARRAY", 2)
-    card = read_card("card.yaml", ["submit.slurm={partition: short}"])
-    job = write_job_folder(card, items_of(card), None)
-    write_slurm(card, job)
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "sbatch").write_text(
-        '#!/usr/bin/env bash\nrange=${1#--array=0-}\nscript=()\nfor word in "$@"; do\n'
-        '  case "$word" in --*) echo "$word" >>options ;; *) script+=("$word") ;; esac\ndone\n'
-        'for task in $(seq 0 "$range"); do SLURM_ARRAY_TASK_ID=$task bash "${script[@]}"; done\n'
-    )
-    (tools / "sbatch").chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
-    subprocess.run(
-        ["bash", str(job.path / "submit.sh")], env=environment, check=True, capture_output=True, timeout=60
-    )
-    assert [written(job, item)["file"] for item in job.items] == [item.file for item in job.items]
-    options = Path("options").read_text().splitlines()
-    assert options.count("--partition=short") == 2
-    assert [option for option in options if "array" in option] == ["--array=0-1", "--array=0-0"]
+def test_a_dry_run_shows_everything_and_leaves_nothing(study):
+    for backend, words in (("condor", "queue index, memory from"), ("slurm", "sbatch"), ("local", "worker.sh")):
+        text = describe(study, "analyze", backend)
+        assert "3 jobs of analyze" in text
+        assert ODD in text
+        assert words in text
+    assert not study.folder.exists()
 
 
 def test_the_study_goes_along(study):
     study.folder.mkdir()
     (study.folder / "prepared.json").write_text(json.dumps({"a": 1}))
-    job = write_job_folder(study, items_of(study), None)
+    job = job_of(study)
     assert json.loads((job.path / "study" / "prepared.json").read_text()) == {"a": 1}

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from pfnano_tag.analyze import stage
 from pfnano_tag.analyze.result import JobResult
 from pfnano_tag.card import read_card
+from pfnano_tag.card.folder import analysis_path
+from pfnano_tag.card.jobs import collect_results, read_report
 from pfnano_tag.errors import CardError, CheckpointError
 from pfnano_tag.submit.jobfolder import write_job_folder
 from pfnano_tag.submit.local import run_local
@@ -38,11 +41,17 @@ def test_a_real_file_with_an_odd_name(shared_data, tmp_path):
         "histograms: {stored: all}\n"
     )
     quoted = str(file).replace("'", "''")
+    quoted = str(file).replace("'", "''")
     card = read_card(folder / "card.yaml", [f"datasets.qcd.files='{quoted}'"])
-    job = write_job_folder(card, items_of(card), None)
-    run_local(job, processes=1)
+    job = write_job_folder(card, "analyze", "local", items_of(card, "analyze"))
+    run_local(job, [0], processes=1)
+    assert collect_results(card) == 1
     direct = stage.run(card, "qcd", str(file), tmp_path / "direct.root")
-    assert same(job.output / "qcd" / file.name, direct)
+    assert same(analysis_path(card, "qcd", str(file)), direct)
+    report = read_report(job.folder_of(0))
+    assert (report.events, report.chunks) == ((10, 10), (1, 1))
+    assert report.memory > 50
+    assert report.cpu > 0
 
 
 SCAN = "models.wide={architecture: deepsets, scan: {grid: {arguments.phi: [[8], [16]]}}}"
@@ -52,22 +61,22 @@ SCAN = "models.wide={architecture: deepsets, scan: {grid: {arguments.phi: [[8], 
 def test_a_worker_elsewhere_applies_the_networks_of_the_study(small_study, tmp_path, overrides, models):
     """All of the card, or those named: the trainings of a scan beside them need not be there."""
     card = read_card(small_study / "card.yaml", overrides)
-    job = write_job_folder(card, items_of(card, ["data"]), tmp_path / "job", models)
+    items = items_of(card, "analyze", ["data"], models)
+    job = write_job_folder(card, "analyze", "condor", items, tmp_path / "job", models, link=False)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    for name in (*job.inputs, "worker.sh"):
+    for name in (*job.inputs, "worker.sh", "items/0"):
         source = job.path / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, scratch / name)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, scratch / Path(name).name)
     subprocess.run(["bash", "./worker.sh", "0"], cwd=scratch, env={}, check=True, timeout=300, capture_output=True)
-    item = job.items[0]
-    direct = stage.run(card, "data", item.file, tmp_path / "direct.root", models)
-    assert same(scratch / "analysis" / "data" / item.name, direct)
+    direct = stage.run(card, "data", items[0].steps[0].file, tmp_path / "direct.root", models)
+    assert same(scratch / "0" / items[0].outputs[0], direct)
 
 
 def test_models_of_a_job_that_are_not_trained_or_not_there(small_study, tmp_path):
     card = read_card(small_study / "card.yaml", [SCAN])
     with pytest.raises(CheckpointError, match="no trained model 'wide_phi8'"):
-        write_job_folder(card, items_of(card, ["data"]), tmp_path / "job", ["wide"])
+        write_job_folder(card, "analyze", "local", items_of(card, "analyze"), tmp_path / "job", ["wide"])
     with pytest.raises(CardError, match="no model 'smal'"):
-        write_job_folder(card, items_of(card, ["data"]), tmp_path / "job", ["smal"])
+        write_job_folder(card, "analyze", "local", items_of(card, "analyze"), tmp_path / "job", ["smal"])
     assert not (tmp_path / "job").exists()

@@ -1,0 +1,97 @@
+"""A submission: some items of a job folder, handed to a batch system once.
+
+`submissions/001.json` in the job folder says which items, with which memory, and under which names the batch system
+knows them; the files that the batch system reads are beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pfnano_tag.card.output import write_json
+from pfnano_tag.errors import StudyError
+from pfnano_tag.submit.jobfolder import JobFolder
+
+TIMEOUT = 120
+"""Seconds that a batch system may take for an answer."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Items that were, or are to be, handed to a batch system together.
+
+    Parameters
+    ----------
+    number : int
+        Counted from 1 in the job folder.
+    indices : tuple of int
+        The items.
+    memory : tuple of int
+        Memory of each [MB].
+    ids : tuple of str
+        Names by which the batch system knows the submission; empty before it was asked.
+    """
+
+    number: int
+    indices: tuple[int, ...]
+    memory: tuple[int, ...]
+    ids: tuple[str, ...] = ()
+
+    def place(self, job: JobFolder, ending: str) -> Path:
+        """Return the path of a file of the submission in the job folder."""
+        return job.path / "submissions" / f"{self.number:03d}{ending}"
+
+    def write(self, job: JobFolder) -> None:
+        """Write the submission down."""
+        write_json(self.place(job, ".json"), asdict(self))
+
+
+def submissions_of(job: JobFolder) -> list[Submission]:
+    """Return the submissions of a job folder, in order.
+
+    Raises
+    ------
+    StudyError
+        When one can't be read.
+    """
+    found = []
+    for path in sorted((job.path / "submissions").glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            lists = {key: tuple(content[key]) for key in ("indices", "memory", "ids")}
+            found.append(Submission(content["number"], **lists))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StudyError(f"{path}: can't be read as a submission: {error}") from error
+    return found
+
+
+def next_submission(job: JobFolder, indices: Sequence[int], memory: Sequence[int]) -> Submission:
+    """Return the submission that comes next."""
+    number = max((one.number for one in submissions_of(job)), default=0) + 1
+    return Submission(number, tuple(indices), tuple(memory))
+
+
+def ask(command: Sequence[str], seconds: float = TIMEOUT, cwd: Path | None = None) -> str:
+    """Run a command of a batch system; return what it says.
+
+    Raises
+    ------
+    StudyError
+        When there is no such command, it gives no answer in time, or fails; with its words.
+    """
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=seconds, check=False, cwd=cwd
+        )
+    except FileNotFoundError as error:
+        raise StudyError(f"{command[0]}: no such command here; is it a submit machine?") from error
+    except subprocess.TimeoutExpired as error:
+        raise StudyError(f"{command[0]}: no answer within {seconds:g} s; is the batch system up?") from error
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
+        raise StudyError(f"{command[0]}: exit code {done.returncode}: {' '.join(said[-5:])}")
+    return done.stdout
