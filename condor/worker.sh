@@ -30,10 +30,17 @@ echo "== item $index on $(uname -n), $(date '+%Y-%m-%d %H:%M:%S')"
 
 # Leaves a report where Python could not, so that nobody waits for this job.
 finish() {
-  local code=$? attempt=1 error="ended before the stage was started, see log.txt"
+  local code=$? attempt=1 error
   trap - EXIT
   if [ ! -f "$folder/report.json" ]; then
+    # the last error of this attempt, as JSON wants it
+    error="$(awk '/^== item/ {said = ""} /^error: / {said = $0} END {print said}' "$folder/log.txt" |
+      tr -d '\000-\037' | sed 's/[\\"]/\\&/g')"
     [ "$code" -le 128 ] || error="killed by signal $((code - 128))"
+    [ -n "$error" ] || error="ended before the stage was started, see log.txt"
+    if [ "$code" -eq 143 ]; then # told to stop, with nothing begun
+      code=75
+    fi
     if [ -f "$folder/report.last.json" ]; then
       attempt=$(($(sed -n 's/^ *"attempt": *\([0-9]*\),*$/\1/p' "$folder/report.last.json") + 1))
     fi
@@ -42,15 +49,18 @@ finish() {
       >"$folder/report.tmp"
     mv "$folder/report.tmp" "$folder/report.json"
   fi
-  [ -z "${unpacked:-}" ] || rm -rf "$unpacked"
+  rm -rf "$scratch"
   echo "== item $index: exit code $code"
   exit "$code"
 }
+scratch="$(mktemp -d "${TMPDIR:-${_CONDOR_SCRATCH_DIR:-/tmp}}/pfnano_tag.XXXXXX")"
 trap finish EXIT
 
 python="" environment="" cache="" threads=1
 # shellcheck disable=SC1091
 source "$job/settings.sh" # python, environment, cache, threads
+# shellcheck source=condor/unpack.sh
+source "$job/unpack.sh"
 
 export OMP_NUM_THREADS="$threads" MKL_NUM_THREADS="$threads" OPENBLAS_NUM_THREADS="$threads"
 export PYTHONNOUSERSITE=1 HOME="${HOME:-$PWD}"
@@ -60,24 +70,11 @@ if [ -f "$job/before.sh" ]; then
   bash "$job/before.sh" "$folder"
 fi
 
-unpacked=""
-if [ -n "$environment" ]; then
-  [ -e "$environment" ] || environment="$job/$(basename "$environment")" # transferred with the job
-  unpacked="$(mktemp -d "${TMPDIR:-$PWD}/environment.XXXXXX")"
-  tar -xf "$environment" -C "$unpacked"
-fi
-
 # The environment is active in here only; a batch system's SIGTERM reaches the script alone, and is passed on.
 (
-  if [ -n "$unpacked" ]; then
-    set +u # conda's scripts read variables that may not be set
-    # shellcheck disable=SC1091
-    source "$unpacked/bin/activate"
-    set -u
-    if [ -x "$unpacked/bin/conda-unpack" ]; then
-      "$unpacked/bin/python" "$unpacked/bin/conda-unpack"
-    fi
-    python="$unpacked/bin/python"
+  export TMPDIR="$scratch"
+  if [ -n "$environment" ]; then
+    use_environment "$environment" || exit
   fi
   exec "$python" -m pfnano_tag.submit.runner "$job" "$folder"
 ) &

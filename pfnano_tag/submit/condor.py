@@ -14,6 +14,7 @@ from pfnano_tag.card.card import Card
 from pfnano_tag.card.output import write_whole
 from pfnano_tag.errors import OutputError
 from pfnano_tag.submit.engines import Known, State
+from pfnano_tag.submit.environment import description_path
 from pfnano_tag.submit.jobfolder import JobFolder, template
 from pfnano_tag.submit.submission import Submission, ask
 
@@ -96,7 +97,8 @@ def _settings(card: Card, job: JobFolder) -> dict[str, str]:
     inputs = [str(job.path / name) for name in job.inputs]
     environment = card.submit.environment
     if environment is not None and "://" not in environment and Path(environment).is_file():
-        inputs.append(str(Path(environment).absolute()))
+        archive = Path(environment).absolute()
+        inputs += [str(archive), str(description_path(archive))]
     gpus = {"request_gpus": str(slot.gpus * slot.processes)} if slot.gpus else {}
     return {
         "job": str(job.path),

@@ -23,6 +23,7 @@ from pfnano_tag.card.output import write_json
 from pfnano_tag.card.showing import resolved_yaml
 from pfnano_tag.errors import CardError, FileError, OutputError, StudyError
 from pfnano_tag.infer.bookkeeping import find_checkpoint
+from pfnano_tag.submit.environment import check_archive
 from pfnano_tag.submit.items import Item
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -230,11 +231,12 @@ def _next_folder(place: Path, stage: str) -> Path:
 
 def _fill(made: Path, card: Card, job: JobFolder, models: Sequence[str] | None) -> Iterator[str]:
     """Write everything; yield the names of what a job reads."""
-    inputs = ["job.json", "card.yaml", "settings.sh", "study"]
+    inputs = ["job.json", "card.yaml", "settings.sh", "unpack.sh", "study"]
     elsewhere = card.model_copy(update={"site": None})  # its keys are filled in
     (made / "card.yaml").write_text(resolved_yaml(elsewhere), encoding="utf-8")
     (made / "settings.sh").write_text(_settings(card, job), encoding="utf-8")
-    shutil.copy(template("condor/worker.sh"), made / "worker.sh")
+    for script in ("worker.sh", "unpack.sh"):
+        shutil.copy(template(f"condor/{script}"), made / script)
     for name in ("before", "after"):
         script = getattr(card.submit, name)
         if script is not None:
@@ -286,7 +288,10 @@ def _settings(card: Card, job: JobFolder) -> str:
     """Return what the worker script sources; the Python is this one unless an environment is shipped."""
     environment = card.submit.environment or ""
     if environment and "://" not in environment:
-        environment = str(_there("submit.environment", environment, "; scripts/pack_env.sh makes one").absolute())
+        place = _there("submit.environment", environment, "; scripts/pack_env.sh makes one")
+        if place.is_file():
+            check_archive(place)
+        environment = str(place.absolute())
     slot = card.submit.slot(job.stage)
     values = {
         "python": sys.executable,

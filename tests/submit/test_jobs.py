@@ -17,7 +17,8 @@ from pfnano_tag.errors import CheckpointError, DataError, FileError, Incomplete,
 from pfnano_tag.submit.jobfolder import read_job_folder, write_job_folder
 from pfnano_tag.submit.local import outcome, run_local
 from pfnano_tag.submit.split import items_of
-from pfnano_tag.submit.stage import describe
+from pfnano_tag.submit.stage import describe as dry_run
+from tests.submit.stand_ins import describe, executable, make_environment, pack_folder
 
 ODD = 'it\'s "a" $file; with [1] (odd) & ünusual name.root'
 
@@ -281,6 +282,60 @@ def test_a_worker_without_python_leaves_a_report(scratch):
     assert "/nowhere/python" in (scratch / "1" / "log.txt").read_text()
 
 
+@pytest.fixture
+def packed(study, tmp_path):
+    """Make an archive whose python is the stand-in; return its path."""
+    folder = make_environment(tmp_path / "to pack", conda=False)
+    stand = Path(sys.executable).read_text()
+    asked = 'if [ "$1" = -c ]; then echo 3.11.7; exit; fi\n'
+    executable(folder / "bin" / "python", stand.replace("bash\n", f"bash\n{asked}", 1))
+    archive = pack_folder(folder, tmp_path / "my environment.tar.gz")
+    describe(archive)
+    return archive
+
+
+def test_a_packed_environment_is_unpacked_used_and_removed(packed, tmp_path):
+    card = read_card("card.yaml", [f"submit.environment='{packed}'"])
+    job = job_of(card, tmp_path / "job", "condor")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    sources = [*(job.path / name for name in (*job.inputs, "worker.sh", "items/1")), packed, Path(f"{packed}.json")]
+    for source in sources:
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, scratch / source.name)
+    (packed.rename(tmp_path / "moved.tar.gz"))
+    done = worker(scratch, "1", TMPDIR=str(tmp_path))
+    assert done.returncode == 0, (scratch / "1" / "log.txt").read_text()
+    assert "unpacked in" in (scratch / "1" / "log.txt").read_text()
+    assert read_report(scratch / "1").code == 0
+    assert not list(tmp_path.glob("pfnano_tag.*"))
+
+
+def test_a_broken_environment_is_told_in_the_report(packed, tmp_path):
+    card = read_card("card.yaml", [f"submit.environment='{packed}'"])
+    job = job_of(card)
+    with packed.open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(FileError, match="environment"):
+        job_of(card)
+    run_local(job, [1], processes=1)
+    report = read_report(job.folder_of(1))
+    assert report.code == 2
+    assert "SHA-256" in report.error
+
+
+def test_being_told_to_stop_while_unpacking_is_incomplete(packed, tmp_path):
+    card = read_card("card.yaml", [f"submit.environment='{packed}'"])
+    job = job_of(card)
+    (job.path / "unpack.sh").write_text("use_environment() { touch started; sleep 20; }\n")
+    running = subprocess.Popen(["/bin/bash", str(job.path / "worker.sh"), "1", str(job.path)], cwd=tmp_path)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    running.terminate()
+    assert running.wait(timeout=40) == 75
+    assert read_report(job.folder_of(1)).code == 75
+
+
 def test_scripts_around_the_stage_run_outside_its_environment(study, tmp_path):
     Path("before me.sh").write_text('echo "before $1 ${OMP_NUM_THREADS:-}" >>"$1/said"\n')
     Path("after.sh").write_text('echo "after" >>"$1/said"; ls "$1/analysis" >>"$1/said"\n')
@@ -312,7 +367,7 @@ def test_job_folders_are_whole_and_never_made_over(study, tmp_path):
 
 def test_a_dry_run_shows_everything_and_leaves_nothing(study):
     for backend, words in (("condor", "queue index, memory from"), ("slurm", "sbatch"), ("local", "worker.sh")):
-        text = describe(study, "analyze", backend)
+        text = dry_run(study, "analyze", backend)
         assert "3 jobs of analyze" in text
         assert ODD in text
         assert words in text
