@@ -45,6 +45,8 @@ def wait(event, arguments):
         places = str(arguments[1]).split(os.sep)
         gate = os.path.join(os.environ["GATES"], places[places.index("items") + 1])
         if os.path.exists(gate):
+            with open(gate, "w") as handle:
+                handle.write(str(os.getpid()))
             os.rename(gate, gate + ".reached")
             while not os.path.exists(gate + ".open"):
                 time.sleep(0.05)
@@ -199,17 +201,17 @@ def test_six_files_and_what_happens_to_them(study: Path, gates: Path, tmp_path: 
 
     # one is killed; one is told that its time is nearly up, as SLURM does it, and goes on where it was
     shell("scancel", "--signal=USR1", "--batch", f"{array}_4")
-    shell("scancel", "--signal=KILL", "--full", f"{array}_0")
-    wait_for(card, job, {0: "lost", 4: "done"})
+    os.kill(int((gates / "0.reached").read_text()), signal.SIGKILL)
+    wait_for(card, job, {0: "failed", 4: "done"})
     assert read_report(job.folder_of(4)).attempt == 2
     assert read_report(job.folder_of(4), "report.last.json").code == 75
     assert "1 of 20 chunks" in (job.folder_of(4) / "log.txt").read_text()
     killed = item_of(card, job, 0)
-    assert ("signal 9" in killed.why, killed.memory_short) == (True, False)
+    assert (killed.why, killed.memory_short) == ("exit code 137: killed by signal 9", False)
 
     analysis_path(card, "mc", str(files[3])).unlink()
     files[2].write_bytes(whole)
-    assert conditions(card, job) == {0: "lost", 1: "lost", 2: "failed", 3: "failed", 4: "done", 5: "held"}
+    assert conditions(card, job) == {0: "failed", 1: "lost", 2: "failed", 3: "failed", 4: "done", 5: "held"}
     assert "its result is gone" in item_of(card, job, 3).why
     capsys.readouterr()
     submit(study, "retry")
