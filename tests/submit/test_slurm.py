@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from pfnano_tag.card import Card, read_card
 from pfnano_tag.errors import OutputError, StudyError
 from pfnano_tag.submit import submission as submitting
 from pfnano_tag.submit.engines import Known
@@ -21,55 +20,9 @@ from pfnano_tag.submit.jobfolder import JobFolder, write_job_folder
 from pfnano_tag.submit.slurm import Slurm, known
 from pfnano_tag.submit.split import items_of
 from pfnano_tag.submit.submission import Submission, next_submission
+from tests.submit.slurm_calls import calls, option
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def card(tmp_path: Path) -> Card:
-    """Study of 12 files."""
-    (tmp_path / "data").mkdir()
-    for index in range(12):
-        (tmp_path / "data" / f"{index:04d}.root").touch()
-    path = tmp_path / "card.yaml"
-    path.write_text(
-        f"study: {{name: s, folder: '{tmp_path}/study'}}\n"
-        f"datasets: [{{name: mc, files: '{tmp_path}/data/*.root', kind: mc, roles: [analyze], cross_section: 1}}]\n"
-        "submit: {memory: 1000, time: 30, slurm: {partition: short}}\n"
-    )
-    return read_card(path)
-
-
-@pytest.fixture
-def job(card: Card) -> JobFolder:
-    return write_job_folder(card, "analyze", "slurm", items_of(card, "analyze"))
-
-
-@pytest.fixture
-def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Return a function that puts a stand-in for a command of SLURM in place; `calls` tells how they were called."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-
-    def stand_in(name: str, text: str) -> None:
-        script = f'#!/bin/bash\necho "{name} $*" >>"{tmp_path}/calls"\n{text}\n'
-        (folder / name).write_text(script)
-        (folder / name).chmod(0o755)
-
-    for name in ("sbatch", "squeue", "sacct", "scancel", "scontrol"):
-        stand_in(name, "exit 1" if name == "sacct" else "")
-    return stand_in
-
-
-def calls(tmp_path: Path, name: str) -> list[str]:
-    path = tmp_path / "calls"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [line for line in lines if line.split()[0] == name]
-
-
-def option(line: str, name: str) -> str:
-    return next(word.partition("=")[2] for word in line.split() if word.startswith(f"--{name}="))
 
 
 SIGNAL, EXIT = 9, 3 << 8
@@ -101,10 +54,10 @@ def test_what_slurm_says(words, meaning):
     assert known(*words) == meaning
 
 
-def test_every_item_is_in_one_array_with_its_memory(card, job, commands, tmp_path):
+def test_every_item_is_in_one_array_with_its_memory(twelve, job, commands, tmp_path):
     commands("sbatch", f'wc -l <"{tmp_path}/calls"')
     one = Submission(3, tuple(range(12)), tuple(1000 if index % 3 else 2000 for index in range(12)))
-    done = Slurm().submit(card, job, one)
+    done = Slurm().submit(twelve, job, one)
     assert done.ids == ("1", "2")
     seen = {}
     for line, identifier in zip(calls(tmp_path, "sbatch"), done.ids, strict=True):
@@ -116,10 +69,10 @@ def test_every_item_is_in_one_array_with_its_memory(card, job, commands, tmp_pat
     assert seen == {index: ("1000M", "2") if index % 3 else ("2000M", "1") for index in range(12)}
 
 
-def test_ten_thousand_items_are_ten_arrays_and_one_question(card, job, commands, tmp_path):
+def test_ten_thousand_items_are_ten_arrays_and_one_question(twelve, job, commands, tmp_path):
     many = JobFolder(job.path, job.name, job.stage, job.backend, job.items * 900, job.inputs)
     commands("sbatch", "echo 7")
-    Slurm().submit(card, many, next_submission(many, range(10_800), [1000] * 10_800)).write(many)
+    Slurm().submit(twelve, many, next_submission(many, range(10_800), [1000] * 10_800)).write(many)
     assert [option(line, "array") for line in calls(tmp_path, "sbatch")] == ["0-999"] * 10 + ["0-799"]
     names = [option(line, "job-name") for line in calls(tmp_path, "sbatch")]
     rows = [f"{name}|7|{task}|RUNNING|None|0|" for name in names for task in range(1000)]
@@ -132,34 +85,34 @@ def test_ten_thousand_items_are_ten_arrays_and_one_question(card, job, commands,
     assert not calls(tmp_path, "sacct")
 
 
-def test_a_submission_that_is_refused_half_way_is_taken_back(card, job, commands, tmp_path, monkeypatch):
+def test_a_submission_that_is_refused_half_way_is_taken_back(twelve, job, commands, tmp_path, monkeypatch):
     commands("sbatch", f'[ "$(wc -l <"{tmp_path}/calls")" = 1 ] || {{ echo "over the limit" >&2; exit 1; }}; echo 5')
     one = Submission(1, (0, 1), (1000, 2000))
     with pytest.raises(
         StudyError, match=r"sbatch: exit code 1: over the limit; none of the jobs of .* are submitted"
     ):
-        Slurm().submit(card, job, one)
+        Slurm().submit(twelve, job, one)
     names = [option(line, "job-name") for line in calls(tmp_path, "sbatch")]
     assert calls(tmp_path, "scancel") == [f"scancel --name={','.join(names)}"]
     monkeypatch.setattr(submitting, "TIMEOUT", 0.2)
     commands("sbatch", "sleep 5")
     with pytest.raises(StudyError, match=r"sbatch: no answer within 0.2 s; is the batch system up"):
-        Slurm().submit(card, job, one)
+        Slurm().submit(twelve, job, one)
 
 
-def test_variables_of_the_job_that_submits_are_not_for_the_next(card, job, commands, tmp_path, monkeypatch):
+def test_variables_of_the_job_that_submits_are_not_for_the_next(twelve, job, commands, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     monkeypatch.setenv("SLURM_MEM_PER_CPU", "256")
     commands("sbatch", f'env | grep ^SLURM >"{tmp_path}/seen"; echo 1')
-    Slurm().submit(card, job, next_submission(job, [0], [1000]))
+    Slurm().submit(twelve, job, next_submission(job, [0], [1000]))
     assert (tmp_path / "seen").read_text() == "SLURM_CONF=/etc/slurm.conf\n"
 
 
-def test_how_items_ended_that_have_left_the_queue(card, job, commands, tmp_path):
+def test_how_items_ended_that_have_left_the_queue(twelve, job, commands, tmp_path):
     commands("sbatch", f'wc -l <"{tmp_path}/calls"')
-    first = Slurm().submit(card, job, next_submission(job, range(6), [1000] * 6))
+    first = Slurm().submit(twelve, job, next_submission(job, range(6), [1000] * 6))
     first.write(job)
-    second = Slurm().submit(card, job, next_submission(job, [5], [2000]))
+    second = Slurm().submit(twelve, job, next_submission(job, [5], [2000]))
     second.write(job)
     one, two = (option(line, "job-name") for line in calls(tmp_path, "sbatch"))
     ended = f"{one}|1|0|FAILED|JobLaunchFailure|9|\\n{one}|1|5|FAILED|NonZeroExitCode|256|"
@@ -188,32 +141,32 @@ def test_how_items_ended_that_have_left_the_queue(card, job, commands, tmp_path)
     assert Slurm().states(job)[0] == Known("gone", "FAILED, JobLaunchFailure, signal 9")
 
 
-def test_items_are_cancelled_by_their_arrays(card, job, commands, tmp_path):
+def test_items_are_cancelled_by_their_arrays(twelve, job, commands, tmp_path):
     commands("sbatch", f'wc -l <"{tmp_path}/calls"')
-    Slurm().submit(card, job, next_submission(job, range(4), [1000, 2000, 1000, 2000])).write(job)
+    Slurm().submit(twelve, job, next_submission(job, range(4), [1000, 2000, 1000, 2000])).write(job)
     Slurm().remove(job, [2, 0, 3])
     assert calls(tmp_path, "scancel") == ["scancel 1_[0,1]", "scancel 2_[1]"]
 
 
-def test_no_slurm_here(card, job, monkeypatch, tmp_path):
+def test_no_slurm_here(twelve, job, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StudyError, match="sbatch: no such command here; is it a submit machine"):
-        Slurm().submit(card, job, next_submission(job, [0], [1000]))
+        Slurm().submit(twelve, job, next_submission(job, [0], [1000]))
 
 
-def test_names_of_folders(card, tmp_path):
-    items = items_of(card, "analyze")
-    percent = write_job_folder(card, "analyze", "slurm", items, tmp_path / "50%a b")
-    Slurm().write(card, percent, next_submission(percent, [0], [1000]))
+def test_names_of_folders(twelve, tmp_path):
+    items = items_of(twelve, "analyze")
+    percent = write_job_folder(twelve, "analyze", "slurm", items, tmp_path / "50%a b")
+    Slurm().write(twelve, percent, next_submission(percent, [0], [1000]))
     assert f"--output={tmp_path}/50%%a b/logs/001.0.%a.out" in (percent.path / "submissions/001.sh").read_text()
-    backslash = write_job_folder(card, "analyze", "slurm", items, tmp_path / "a\\b")
+    backslash = write_job_folder(twelve, "analyze", "slurm", items, tmp_path / "a\\b")
     with pytest.raises(OutputError, match="no backslash"):
-        Slurm().write(card, backslash, next_submission(backslash, [0], [1000]))
+        Slurm().write(twelve, backslash, next_submission(backslash, [0], [1000]))
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("full_at", ["settings.sh", "7/item.json", "job.json"])
-def test_a_full_disk_leaves_no_half_of_a_job_folder(card, monkeypatch, code, full_at):
+def test_a_full_disk_leaves_no_half_of_a_job_folder(twelve, monkeypatch, code, full_at):
     real = Path.write_text
 
     def write_text(self: Path, *arguments, **options):
@@ -223,10 +176,10 @@ def test_a_full_disk_leaves_no_half_of_a_job_folder(card, monkeypatch, code, ful
 
     monkeypatch.setattr(Path, "write_text", write_text)
     with pytest.raises(OutputError, match=os.strerror(code)):
-        write_job_folder(card, "analyze", "slurm", items_of(card, "analyze"))
-    assert list((card.folder / "jobs").iterdir()) == []
+        write_job_folder(twelve, "analyze", "slurm", items_of(twelve, "analyze"))
+    assert list((twelve.folder / "jobs").iterdir()) == []
     monkeypatch.undo()
-    assert write_job_folder(card, "analyze", "slurm", items_of(card, "analyze")).path.name == "analyze-0001"
+    assert write_job_folder(twelve, "analyze", "slurm", items_of(twelve, "analyze")).path.name == "analyze-0001"
 
 
 @pytest.fixture
@@ -283,11 +236,11 @@ def test_a_task_beyond_the_list_is_bad_input(task, tmp_path):
     assert "list of items.txt: has no line 6" in errors
 
 
-def test_several_processes_and_gpus_are_asked_for(card, tmp_path):
-    asked = card.model_copy(
-        update={"submit": card.submit.model_validate({"stages": {"train": {"processes": 4, "gpus": 1, "cpus": 3}}})}
+def test_several_processes_and_gpus_are_asked_for(twelve, tmp_path):
+    asked = twelve.model_copy(
+        update={"submit": twelve.submit.model_validate({"stages": {"train": {"processes": 4, "gpus": 1, "cpus": 3}}})}
     )
-    job = write_job_folder(card, "analyze", "slurm", items_of(card, "analyze"))
+    job = write_job_folder(twelve, "analyze", "slurm", items_of(twelve, "analyze"))
     training = JobFolder(job.path, job.name, "train", job.backend, job.items, job.inputs)
     Slurm().write(asked, training, next_submission(job, [0], [1000]))
     line = (job.path / "submissions" / "001.sh").read_text().splitlines()[-1]
