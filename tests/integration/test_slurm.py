@@ -245,10 +245,9 @@ def test_a_cancelled_job_does_not_come_back_and_a_lost_machine_costs_nothing(
     shell("scancel", f"{array}_0")
     wait_for(card, job, {0: "incomplete", 1: "running"})
     host = shell("sinfo", "--noheader", "--format=%n").strip()
-    shell("scontrol", "update", f"nodename={host}", "state=down", "reason=test")
-    wait_for(card, job, {0: "incomplete", 1: "idle"})
-    shell("scontrol", "update", f"nodename={host}", "state=resume")
+    shell("scontrol", "update", f"nodename={host}", "state=down", "reason=test")  # it comes back by itself
     wait_for(card, job, {0: "incomplete", 1: "done"})
+    assert read_report(job.folder_of(1)).attempt == 2
     states = shell("squeue", "--noheader", "--array", "--states=all", f"--job={array}", "--format=%K %T")
     assert sorted(states.splitlines()) == ["0 CANCELLED", "1 COMPLETED"]
 
