@@ -170,9 +170,7 @@ class Pool:
     def logs(self) -> str:
         """Return the ends of the daemons' logs."""
         paths = [path for path in sorted((self.folder / "log").iterdir()) if path.is_file()]
-        return "\n".join(
-            f"{path.name}: {path.read_text(errors='replace')[-2000:]}" for path in paths if path.is_file()
-        )
+        return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-2000:]}" for path in paths)
 
     def _asked(self, name: str, *arguments: str) -> str:
         done = subprocess.run(

@@ -16,8 +16,8 @@ for name in bin sbin lib lib64; do
   ln -s "usr/$name" "$folder/$name"
 done
 
-mirror="$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/*.sources 2>/dev/null | head -n 1)"
-key="$(sed -n 's/^Signed-By: *//p' /etc/apt/sources.list.d/*.sources 2>/dev/null | head -n 1)"
+mirror="$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/*.sources 2>/dev/null | head -n 1 || true)"
+key="$(sed -n 's/^Signed-By: *//p' /etc/apt/sources.list.d/*.sources 2>/dev/null | head -n 1 || true)"
 echo "deb [signed-by=${key:-/usr/share/keyrings/debian-archive-keyring.gpg}]" \
   "${mirror:-http://deb.debian.org/debian} $release main" >"$apt/etc/sources.list"
 : >"$apt/status" # as if nothing was installed: all that it needs is fetched
