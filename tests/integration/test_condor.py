@@ -41,6 +41,7 @@ from tests.integration.test_env import pack
 
 HUNGRY = """\
 # Takes more memory than the job asked for, unless that is much.
+grep '^AllowedJobDuration = ' "$_CONDOR_JOB_AD"
 if [ "$(basename "$1")" = 1 ] && [ "$(sed -n 's/^Memory = //p' "$_CONDOR_MACHINE_AD")" -lt 1500 ]; then
   exec PYTHON -c "import time; filled = b'x' * 1_200_000_000; time.sleep(300)"
 fi
@@ -131,7 +132,9 @@ def test_six_files_and_what_happens_to_them(study: Path, gates: Path, tmp_path: 
     wait_for(card, job, {0: "lost", 4: "done"})
     assert read_report(job.folder_of(4)).attempt == 2
     assert read_report(job.folder_of(4), "report.last.json").code == 75
-    assert "1 of 20 chunks" in (job.folder_of(4) / "log.txt").read_text()
+    log = (job.folder_of(4) / "log.txt").read_text()
+    assert "1 of 20 chunks" in log
+    assert "\nAllowedJobDuration = 1200\n" in log
     assert "removed: via condor_rm" in status_of(card, job).items[0].why
 
     analysis_path(card, "mc", str(files[3])).unlink()

@@ -52,7 +52,7 @@ def test_the_submit_file_holds_settings_items_and_lines_of_the_site(card, tmp_pa
     found, text = written(card, job, Submission(1, (0, 2), (700, 1400)))
     assert text.endswith("queue index, memory from (\n  0, 700\n  2, 1400\n)\n")
     assert (found["+JobFlavour"], found["My.Site"]) == ('"workday"', "true")
-    assert (found["job"], found["retries"], found["minutes"]) == (str(job.path), "3", "30")
+    assert (found["job"], found["retries"], found["seconds"]) == (str(job.path), "3", "1800")
     inputs = [name.strip() for name in found["inputs"].split(",")]
     assert inputs == [str(job.path / name) for name in job.inputs]
     assert found["transfer_input_files"] == "$(inputs), $(index)"
