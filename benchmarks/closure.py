@@ -36,8 +36,9 @@ from pfnano_tag.calibrate.scale_factors import measure
 from pfnano_tag.calibrate.templates import FLAVOURS, Templates, effective, templates_of
 from pfnano_tag.calibrate.working_points import Score, cut_at, scores_of
 from pfnano_tag.card import Card, read_card
-from pfnano_tag.compare.merging import Merger, find_jobs
+from pfnano_tag.compare.merging import Merger
 from pfnano_tag.compare.normalization import normalise
+from pfnano_tag.compare.outputs import find_jobs
 from pfnano_tag.errors import Incomplete
 
 KNOWN = 1e-3

@@ -116,6 +116,8 @@ def figure(side: Mapping[str, Any]) -> str:
         return f"{side['jets_per_second']:,} jets/s"
     if "cpu_seconds" in side:
         return f"{side['cpu_seconds']:g} s"
+    if "wall_seconds" in side:
+        return f"{side['wall_seconds']:g} s (wall)"
     return f"{side['megabytes']:,} MB"
 
 

@@ -23,7 +23,8 @@ from pfnano_tag.analyze.result import Content, JobResult, Variable, write_result
 from pfnano_tag.analyze.variables import Network, variables_of
 from pfnano_tag.card import Card
 from pfnano_tag.card.datasets import Dataset
-from pfnano_tag.compare.merging import DatasetJobs, Merger
+from pfnano_tag.compare.merging import Merger
+from pfnano_tag.compare.outputs import DatasetJobs
 
 LIMIT = 5.0
 """Seconds for each."""

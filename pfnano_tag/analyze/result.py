@@ -8,9 +8,11 @@ categories, sums and steps, and the provenance, are JSON in the TObjString `prov
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple
@@ -26,6 +28,8 @@ from pfnano_tag.errors import FileError
 
 FORMAT, FORMAT_VERSION = "pfnano_tag job", 3
 PROVENANCE, SUMS_KEY = "provenance", "sums"
+VARIABLES_MARK = ', "variables": '
+"""Stands in front of the last part of the provenance."""
 NO_MODEL, NOMINAL, ALL_FLAVOURS = "none", "nominal", "all"
 NO_REPLICA = -1
 
@@ -216,7 +220,8 @@ class JobResult:
         if not self.path.is_file():
             raise FileError(f"{path}: no such file; run `analyze` first")
         try:
-            self._file = uproot.open(self.path)
+            # What was read is not kept: of a hundred variables that would be gigabytes.
+            self._file = uproot.open(self.path, object_cache=None, array_cache=None)
         except (OSError, ValueError, KeyError, IndexError, uproot.DeserializationError) as error:
             raise FileError(f"{path}: can't be read as a ROOT file: {error}") from error
         try:
@@ -227,7 +232,7 @@ class JobResult:
 
     def _describe(self) -> None:
         try:
-            content = json.loads(str(self._file[PROVENANCE]))
+            content, described = _parsed(str(self._file[PROVENANCE]))
         except (OSError, ValueError, KeyError, uproot.DeserializationError) as error:
             raise FileError(f"{self.path}: not the output of a data/MC job, or damaged: {error}") from error
         if content.get("format") != FORMAT or content.get("format_version") != FORMAT_VERSION:
@@ -236,7 +241,10 @@ class JobResult:
                 f"{self.path}: format {found}, expected {FORMAT!r} version {FORMAT_VERSION}; analyze it again"
             )
         self.info: dict[str, Any] = content["info"]
-        self.variables = {v["name"]: Variable.from_json(v) for v in content["variables"]}
+        try:
+            self.variables = {variable.name: variable for variable in _variables(described)}
+        except (ValueError, KeyError, TypeError) as error:
+            raise FileError(f"{self.path}: damaged: its variables can't be read: {error!r}") from error
         self.sums = dict(zip(content["sums"], map(float, self._file[SUMS_KEY].values()), strict=True))
         self.cutflows = {
             region: Cutflow(tuple(steps), *(self._file[key].values() for key in _cutflow_keys(region)))
@@ -252,8 +260,10 @@ class JobResult:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and let go of what was read."""
         self._file.close()
+        # uproot's objects refer to each other: of thousands of files, those of many would wait for a full collection.
+        gc.collect(1)
 
     @property
     def complete(self) -> bool:
@@ -323,6 +333,30 @@ def write_result(
                 file[key] = _th1(key, values)
         for name, (variable, content) in contents.items():
             file[name] = _th2(variable, content)
+
+
+def _parsed(text: str) -> tuple[dict[str, Any], str]:
+    """Return the provenance, and the text of its last part (by `write_result`), which describes the variables.
+
+    Raises
+    ------
+    ValueError
+        When it is no JSON.
+    """
+    head, found, tail = text.rpartition(VARIABLES_MARK)
+    if found:
+        try:
+            return json.loads(head + "}"), tail[:-1]
+        except ValueError:
+            pass  # of another order: parsed as a whole
+    content: dict[str, Any] = json.loads(text)
+    return content, json.dumps(content.get("variables", []))
+
+
+@lru_cache(maxsize=8)
+def _variables(text: str) -> tuple[Variable, ...]:
+    """Return variables from JSON: parsed once for thousands of outputs that have the same text."""
+    return tuple(map(Variable.from_json, json.loads(text)))
 
 
 def _cutflow_keys(region: str) -> tuple[str, str]:

@@ -20,14 +20,16 @@ from pfnano_tag.card.folder import bind
 from pfnano_tag.card.jobs import collect_results
 from pfnano_tag.card.output import write_json
 from pfnano_tag.compare.blinding import hidden_bins
-from pfnano_tag.compare.merging import Merger, find_jobs, refuse_stale
+from pfnano_tag.compare.merging import Merger, merge_folder
 from pfnano_tag.compare.normalization import Normalisation, normalise
+from pfnano_tag.compare.outputs import find_jobs
+from pfnano_tag.compare.refusals import refuse_stale
 from pfnano_tag.errors import CardError, DataError, Incomplete
 
 log = logging.getLogger(__name__)
 
 
-def run(card: Card, report: Callable[[str], object] = log.info) -> dict[str, Any]:
+def run(card: Card, report: Callable[[str], object] = log.info, workers: int | None = None) -> dict[str, Any]:
     """Measure scale factors and shape weights.
 
     Parameters
@@ -36,6 +38,8 @@ def run(card: Card, report: Callable[[str], object] = log.info) -> dict[str, Any
         The study's card.
     report : callable
         Gets the table of scale factors.
+    workers : int or None
+        Processes that merge; None: one per core.
 
     Returns
     -------
@@ -61,7 +65,7 @@ def run(card: Card, report: Callable[[str], object] = log.info) -> dict[str, Any
     jobs = find_jobs(card)
     bind(card)
     folder = card.folder / "calibration"
-    with Merger(jobs) as merger:
+    with Merger(jobs, merge_folder(card), workers) as merger:
         refuse_stale(card, (job for group in merger.jobs.values() for job in group))
         normalisation = normalise(merger)
         found = _measure(card, merger, normalisation)

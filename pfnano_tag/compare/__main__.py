@@ -3,7 +3,7 @@
 Reads: analysis/ (one output of `analyze` per file), and evaluation/results.json, attacks/results.json if
 they are there.
 Writes: comparison/ (histograms.root, results.json, table.md, lumis_<dataset>.json, pictures per region; templates/
-with --templates).
+with --templates; merged/: sums of job outputs, used again as long as these are the same).
 Exit code 75 when files or chunks are missing: everything is written and says what it is short of.
 """
 
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     made = parser_for("compare", __doc__)
     made.add_argument(
-        "--workers", type=positive, metavar="N", help="processes that draw pictures [default: one per core]"
+        "--workers", type=positive, metavar="N", help="processes that merge and draw [default: one per core]"
     )
     made.add_argument(
         "--templates",

@@ -144,7 +144,7 @@ def compare_all(
         write_whole(folder / "histograms.root") as temporary,
         uproot.recreate(temporary, initial_directory_bytes=DIRECTORY_BYTES) as file,
     ):
-        for name in progress(names, total=len(names), description="merging", unit="variables"):
+        for name in progress(names, total=len(names), description="comparing", unit="variables"):
             variable = merger.variables[name]
             hidden = hidden_bins(variable, asked.blind)
             simulation = merger.merged(name, normalisation.simulation, asked.by_dataset)

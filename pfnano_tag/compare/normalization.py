@@ -25,7 +25,10 @@ import numpy as np
 
 from pfnano_tag.analyze.result import Cutflow
 from pfnano_tag.card.datasets import Dataset
-from pfnano_tag.compare.merging import DatasetJobs, Job, Merger
+from pfnano_tag.compare.completeness import Completeness, of_dataset
+from pfnano_tag.compare.jobs import Job
+from pfnano_tag.compare.merging import Merger
+from pfnano_tag.compare.outputs import DatasetJobs
 from pfnano_tag.errors import DataError
 
 PB_PER_FB = 1000.0
@@ -158,19 +161,23 @@ def _ranges(numbers: Iterable[int]) -> list[list[int]]:
     return [[run[0][1], run[-1][1]] for run in runs]
 
 
+def completeness(merger: Merger) -> dict[str, Completeness]:
+    """Return how complete each dataset is."""
+    return {group.dataset.name: of_dataset(group, merger.jobs[group.dataset.name]) for group in merger.found}
+
+
 def summary(merger: Merger, normalisation: Normalisation) -> dict[str, Mapping[str, Any]]:
     """Return files, chunks, sums and scale of each dataset, for the results."""
     described: dict[str, Mapping[str, Any]] = {}
+    complete = completeness(merger)
     for group in merger.found:
         jobs = merger.jobs[group.dataset.name]
         name = group.dataset.name
         described[name] = {
             "kind": group.dataset.kind,
-            "files": len(group.paths),
+            **complete[name].to_json(),
             "missing_files": list(group.missing),
             "files_unlisted": group.unlisted or None,
-            "chunks": int(sum(job.sums["chunks"] for job in jobs)),
-            "chunks_lost": int(sum(job.sums["chunks_lost"] for job in jobs)),
             "events": int(sum(job.sums["entries_used"] for job in jobs)),
             "period": group.dataset.period,
             "not_fired": int(sum(job.sums["entries_not_fired"] for job in jobs)),

@@ -19,16 +19,20 @@ from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.compare.agreement import LEAST_EXPECTED, Agreement
 from pfnano_tag.compare.attacked import nominal_against_attacked
 from pfnano_tag.compare.comparing import Asked, Findings, compare_all
+from pfnano_tag.compare.completeness import of_all
 from pfnano_tag.compare.distances import Distance
-from pfnano_tag.compare.merging import Merger, find_jobs, refuse_stale
+from pfnano_tag.compare.merging import Merger, merge_folder
 from pfnano_tag.compare.normalization import (
     Normalisation,
+    completeness,
     cutflows,
     empty_regions,
     normalise,
     processed_sections,
     summary,
 )
+from pfnano_tag.compare.outputs import find_jobs
+from pfnano_tag.compare.refusals import refuse_stale
 from pfnano_tag.compare.stacks import Words, draw, draw_page, reduced_words
 from pfnano_tag.compare.table import final_table, read_simulated
 from pfnano_tag.compare.templates import Templates
@@ -56,7 +60,7 @@ def run(
     card : Card
         The study's card.
     workers : int or None
-        Processes that draw; None: one per core.
+        Processes that merge and draw; None: one per core.
     report : callable
         Gets the final table.
     templates : sequence of str
@@ -85,7 +89,7 @@ def run(
     bind(card)
     folder = card.folder / "comparison"
     writer = Templates.of(card, folder / "templates", templates, signal)
-    with Merger(found) as merger:
+    with Merger(found, merge_folder(card), workers) as merger:
         refuse_stale(card, (job for jobs in merger.jobs.values() for job in jobs))
         writer.check(merger.variables)
         normalisation = normalise(merger)
@@ -170,6 +174,7 @@ def _results(card: Card, merger: Merger, normalisation: Normalisation, findings:
         "models": jobs[0].info["models"],
         "complete": not normalisation.short,
         "short": list(normalisation.short),
+        "completeness": of_all(completeness(merger).values()).to_json(),
         "luminosity": normalisation.luminosity,
         "normalisation": card.comparison.normalisation,
         "bins": card.comparison.bins,

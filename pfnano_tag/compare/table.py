@@ -84,7 +84,7 @@ def final_table(card: Card, agreements: Agreements, results: Mapping[str, Any]) 
     analyzed = list(dict.fromkeys(subject.model for subject in agreements))
     names = sorted(analyzed, key=lambda name: (name not in card.models, [*card.models, name].index(name)))
     notes = _notes(simulated, results)
-    parts = [f"# {results['study']}: simulation and data\n"]
+    parts = [f"# {results['study']}: simulation and data\n", _completeness(results)]
     epsilons = {name: attack.epsilon for name, attack in card.attacks.items()}
     performance = _simulation_rows(simulated, epsilons)
     regions = list(dict.fromkeys(subject.region for subject in agreements))
@@ -244,7 +244,15 @@ def _notes(simulated: Simulated, results: Mapping[str, Any]) -> list[str]:
         notes.append("no AUCs under attack: attacks/results.json is not there (run `attack`)")
     if any(entry["chi2"] is None for entry in results["agreement"].values()):
         notes.append(f"{NOTHING}: too few jets to compare, or not evaluated")
-    return [*notes, *(f"INCOMPLETE: {note}" for note in results["short"])]
+    return notes
+
+
+def _completeness(results: Mapping[str, Any]) -> str:
+    """Return, for the top of the table, how much of what was expected is in it, and what is missing."""
+    about = f"merged: {results['completeness']['words']}\n"
+    if not results["short"]:
+        return about.capitalize()
+    return "\n".join([f"**Incomplete**, {about}", *(f"- INCOMPLETE: {note}" for note in results["short"]), ""])
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -18,7 +18,7 @@ from pfnano_tag.analyze.histogramming import bin_of
 from pfnano_tag.analyze.ledger import ledger_folder
 from pfnano_tag.analyze.memory import added
 from pfnano_tag.analyze.result import JobResult
-from pfnano_tag.compare.merging import find_jobs
+from pfnano_tag.compare.outputs import find_jobs
 from pfnano_tag.errors import CardError, Incomplete, MissingBranch, MissingExtra, OutputError
 from pfnano_tag.infer import stage as infer_stage
 from tests.analyze.events_file import MUON_PATH, content, damage, write

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import uproot
@@ -78,3 +80,22 @@ def test_foreign_files_are_refused(tmp_path):
         file["provenance"] = '{"format": "something"}'
     with pytest.raises(FileError, match="expected 'pfnano_tag job' version 3"):
         JobResult(tmp_path / "other.root")
+
+
+def test_provenance_is_read_in_any_order_of_its_keys(tmp_path, monkeypatch):
+    """The usual order is a short cut, and words that look like it in the middle are no end."""
+    path, marked = tmp_path / "x.root", {**INFO, "note": ', "variables": [', "inner": {"a": 1, "variables": [1]}}
+    monkeypatch.setattr("tests.analyze.test_result.INFO", marked)
+    written(path)
+    with JobResult(path) as result:
+        assert (result.info, result.variables) == (marked, variables())
+        text = str(result._file["provenance"])
+    for other in (json.dumps(json.loads(text), sort_keys=True), json.dumps(json.loads(text), indent=1)):
+        with uproot.update(path) as file:
+            file["provenance"] = other
+        with JobResult(path) as result:
+            assert (result.info, result.variables) == (marked, variables())
+    with uproot.update(path) as file:
+        file["provenance"] = text.replace('"categories"', '"kategorien"')
+    with pytest.raises(FileError, match=r"x\.root: damaged: its variables can't be read: KeyError\('categories'\)"):
+        JobResult(path)

@@ -80,6 +80,7 @@ class Study:
         known = {
             "files": 1,
             "entries": 100,
+            "entries_processed": 100,
             "entries_used": 100,
             "chunks": 4,
             "sumw_used": 100,

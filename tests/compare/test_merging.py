@@ -6,8 +6,9 @@ import pytest
 from pfnano_tag.analyze.factors import factor_files
 from pfnano_tag.analyze.result import JobResult, write_result
 from pfnano_tag.card.hashing import file_hash
-from pfnano_tag.compare import merging
-from pfnano_tag.compare.merging import Merger, find_jobs, refuse_stale, rows_of, total
+from pfnano_tag.compare.merging import Merger, rows_of, total
+from pfnano_tag.compare.outputs import find_jobs
+from pfnano_tag.compare.refusals import refuse_stale
 from pfnano_tag.compare.stage import run
 from pfnano_tag.errors import DataError, FileError, StudyError
 
@@ -42,21 +43,6 @@ def test_replicas_of_data_and_simulation_stay_apart(whole):
     assert {c.flavour for c in data if c.replica >= 0} == {"all"}
     values = total(rows_of(data, None, model="good", replica=-1))[0]
     assert values.sum() == 9000
-
-
-def test_any_number_of_open_files_gives_the_same(whole, monkeypatch):
-    before = merged(whole, "BvsL", FACTORS)
-    monkeypatch.setattr(merging, "OPEN_FILES", 0)
-    after = merged(whole, "BvsL", FACTORS)
-    for category, (values, variances) in before.items():
-        np.testing.assert_array_equal(values, after[category][0])
-        np.testing.assert_array_equal(variances, after[category][1])
-
-
-def test_equal_descriptions_are_kept_once(whole):
-    with Merger(find_jobs(whole.card())) as merger:
-        first, second = (merger._result(job.path).variables["BvsL"] for job in merger.jobs["dy"])
-        assert first is second
 
 
 def test_other_settings_are_refused(whole):

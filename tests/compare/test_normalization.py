@@ -7,7 +7,8 @@ import pytest
 
 from pfnano_tag.analyze.result import Cutflow
 from pfnano_tag.card.datasets import Dataset
-from pfnano_tag.compare.merging import DatasetJobs, Job, Merger, find_jobs
+from pfnano_tag.compare.jobs import Job
+from pfnano_tag.compare.merging import Merger
 from pfnano_tag.compare.normalization import (
     empty_regions,
     luminosity_of,
@@ -16,6 +17,7 @@ from pfnano_tag.compare.normalization import (
     scale_of,
     summary,
 )
+from pfnano_tag.compare.outputs import DatasetJobs, find_jobs
 from pfnano_tag.errors import DataError
 
 

@@ -15,6 +15,7 @@ RESULTS = {
     "normalisation": "data",
     "luminosity": 2.0,
     "short": [],
+    "completeness": {"words": "3 of 3 files"},
     "models": {"good": {"hash": "g1"}, "bad": {"hash": "b1"}},
     "agreement": {"a": {"chi2": 1.0}},
 }
@@ -102,10 +103,15 @@ def test_results_of_another_training_are_left_out_and_named(study):
 
 def test_what_is_missing_is_said(study):
     text = final_table(study.card(), found(good=1.2, bad=None), {**RESULTS, "short": ["dy: 1 of 3 files missing"]})
-    assert "AUC" not in text.split("- ")[0]
+    assert "AUC" not in text.split("- chi2/ndf")[0]
+    assert text.splitlines()[2:5] == [
+        "**Incomplete**, merged: 3 of 3 files",
+        "",
+        "- INCOMPLETE: dy: 1 of 3 files missing",
+    ]
+    assert final_table(study.card(), found(good=1.2), RESULTS).splitlines()[2] == "Merged: 3 of 3 files"
     assert "evaluation/results.json is not there" in text
     assert "attacks/results.json is not there" in text
-    assert "INCOMPLETE: dy: 1 of 3 files missing" in text
 
 
 def test_a_damaged_result_is_named(study):

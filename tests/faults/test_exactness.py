@@ -11,7 +11,8 @@ import torch
 from benchmarks.injection import in_process
 from pfnano_tag.analyze import stage
 from pfnano_tag.card.folder import analysis_path
-from pfnano_tag.compare.merging import Merger, find_jobs
+from pfnano_tag.compare.merging import Merger
+from pfnano_tag.compare.outputs import find_jobs
 from pfnano_tag.nano.identity import events_of
 from pfnano_tag.nano.reader import PFNanoFile
 from tests.analyze.events_file import content, damage, write

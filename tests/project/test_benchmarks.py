@@ -23,6 +23,7 @@ from benchmarks import (  # noqa: E402
     loader,
     measuring,
     memory,
+    merging,
     multitask,
     origins,
     peers,
@@ -490,6 +491,26 @@ def test_the_large_job_output_is_as_asked_and_a_difference_is_seen():
 
 def test_seconds_are_printed_as_such():
     assert printing.figure({"cpu_seconds": 0.9, "runs": 5}) == "0.9 s"
+
+
+# merging
+
+
+def test_merged_outputs_are_those_that_were_written(monkeypatch, tmp_path):
+    monkeypatch.setattr(merging, "VARIABLES", 2)
+    monkeypatch.setattr(merging, "CATEGORIES", 5)
+    assert len(set(merging.categories())) == 5
+    expected = merging.write_outputs(tmp_path / "outputs", 11)
+    options = {"dataset": merging.DATASET, "outputs": str(tmp_path / "outputs"), "processes": 1, "kept": ""}
+    seen = {name: watching.watch(Side(name, "merging", {**options, "count": 11})) for name in ("first", "second")}
+    merging.check_same(seen, expected)
+    assert seen["first"].result["files"] == 11
+    assert not list(tmp_path.glob("kept"))
+    with pytest.raises(Different, match="variable_1: the merged sum is"):
+        merging.check_same(seen, {**expected, "variable_1": 1.0})
+    other = replace(seen["second"], result={**seen["second"].result, "digest": "other"})
+    with pytest.raises(Different, match="the histograms of first and second differ"):
+        merging.check_same({**seen, "second": other}, expected)
 
 
 # origins
