@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from pfnano_tag.card import Card, read_card
-from pfnano_tag.compare.merging import DatasetJobs, Merger
+from pfnano_tag.compare.merging import Merger
+from pfnano_tag.compare.outputs import DatasetJobs
 from pfnano_tag.submit.__main__ import parser, run
 from pfnano_tag.submit.jobfolder import JobFolder
 from pfnano_tag.submit.status import status_of
