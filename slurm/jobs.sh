@@ -2,12 +2,14 @@
 # Items of a job folder as a SLURM array, one task per item; `python -m pfnano_tag.submit jobs CARD --backend slurm`
 # writes the job folder and calls sbatch with its array, memory and time:
 #
-#   sbatch --array=0-99 [...] jobs.sh JOBFOLDER LIST RETRIES
+#   sbatch --array=0-99 --signal=B:USR1@120 [...] jobs.sh JOBFOLDER LIST RETRIES
 #
-# LIST holds the index of one item per line; the array counts its lines from 0. Some time before the time limit SLURM
-# sends SIGTERM to this shell, which hands it on; what is incomplete then (exit code 75) is queued again.
+# LIST holds the index of one item per line; the array counts its lines from 0.
+#
+# SLURM signals this shell alone, which hands it on: SIGUSR1 some time before the time limit, after which the item goes
+# on in another run; SIGTERM where somebody has cancelled the job, or it makes room for others, which SLURM queues again
+# itself. (A job that asked to be queued again after `scancel` would come back.)
 #SBATCH --nodes=1
-#SBATCH --ntasks=1
 #SBATCH --requeue
 #SBATCH --open-mode=append
 set -euo pipefail
@@ -21,16 +23,28 @@ if [ -z "$index" ]; then
   exit 2
 fi
 
+ended="" worker=""
+stop() {
+  [ -z "$worker" ] || kill -TERM "$worker" 2>/dev/null || true
+}
+trap 'ended=yes; stop' TERM
+trap 'stop' USR1
 bash "$job/worker.sh" "$index" "$job" &
 worker=$!
-trap 'kill -TERM "$worker" 2>/dev/null || true' TERM
 while kill -0 "$worker" 2>/dev/null; do # a signal ends a wait, not the worker
   wait "$worker" || true
 done
 code=0
 wait "$worker" || code=$?
 
-if [ "$code" -eq 75 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$retries" ]; then
-  scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
-fi
+# Incomplete (75) and crashed items run again; bad input (2) stays bad, and memory (137: killed) stays too small.
+case "$code" in
+  0 | 2 | 137) ;;
+  *)
+    if [ -z "$ended" ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$retries" ]; then
+      echo "item $index: exit code $code, queued again"
+      scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
+    fi
+    ;;
+esac
 exit "$code"

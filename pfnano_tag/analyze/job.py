@@ -20,6 +20,7 @@ from pfnano_tag.analyze.systematics import names_of
 from pfnano_tag.analyze.variables import Network, chosen_inputs, flavours_of, variables_of
 from pfnano_tag.analyze.weights import LumiMask, read_lumi_mask, weight_branches
 from pfnano_tag.card import Card
+from pfnano_tag.card.card import ANALYZED_SECTIONS
 from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.card.hashing import content_hash, file_hash
 from pfnano_tag.card.systematics import Systematic
@@ -34,9 +35,6 @@ from pfnano_tag.prepare.cleaning import cleaning_branches
 from pfnano_tag.prepare.labeling import indistinct_in, truth_branches
 
 log = logging.getLogger(__name__)
-
-SECTIONS = ("jets", "inputs", "labels", "splitting", "regions", "weights", "systematics", "histograms")
-"""Sections of the card that a job's result depends on as a whole; of others, only parts (`Job.settings`)."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ class Job:
         card = self.card
         return {
             "format": FORMAT_VERSION,
-            **{section: card.hash(section) for section in SECTIONS},
+            **{section: card.hash(section) for section in ANALYZED_SECTIONS},
             "attacks": {name: card.attacks[name].model_dump(mode="json") for name in card.histograms.variants},
             "seed": card.study.seed if card.histograms.variants or card.systematics else None,
             "replicas": card.comparison.replicas,

@@ -41,6 +41,8 @@ from pfnano_tag.errors import CardError, nearest
 
 BOUND_SECTIONS = ("datasets", "jets", "inputs", "labels", "splitting", "scaling")
 """Sections that a study folder is bound to: another hash of these is refused."""
+ANALYZED_SECTIONS = ("jets", "inputs", "labels", "splitting", "regions", "weights", "systematics", "histograms")
+"""Sections that the result of a data/MC job depends on as a whole; of others, only parts."""
 
 DEFAULT_ATTACKS = {"fgsm": Attack(kind="fgsm"), "noise": Attack(kind="noise")}
 DEFAULT_REGIONS: dict[str, Region] = {"all_jets": AllJets(selection="all_jets")}

@@ -109,18 +109,25 @@ def _jobs(card: Card, options: argparse.Namespace) -> None:
 
 
 def _status(card: Card, options: argparse.Namespace) -> int:
-    """Print what became of the jobs; 0 when all are done, else 75."""
+    """Print what became of the jobs and chains; 0 when all are done, else 75."""
+    from pfnano_tag.card.jobs import job_folders
+    from pfnano_tag.submit.chain_status import chain_statuses
     from pfnano_tag.submit.jobfolder import chosen_folders
     from pfnano_tag.submit.status import status_of, table
 
     while True:
-        found = [status_of(card, job) for job in chosen_folders(card, options.folder)]
+        chains = chain_statuses(card) if options.folder is None else []
+        none = chains and not job_folders(card)  # yet: their first step makes one
+        found = [] if none else [status_of(card, job) for job in chosen_folders(card, options.folder)]
         if options.json:
-            print(json.dumps([one.to_json() for one in found], indent=1))
+            told = [*(one.to_json() for one in found), *(one.to_json() for one in chains)]
+            print(json.dumps(told, indent=1))
         else:
-            print(table(found, options.all))
-        if not options.watch or not any(one.under_way for one in found):
-            return EXIT_COMPLETE if all(one.complete for one in found) else EXIT_INCOMPLETE
+            print("\n".join(part for part in (table(found, options.all), *map(str, chains)) if part))
+        under_way = any(one.under_way for one in found) or any(one.condition == "under way" for one in chains)
+        if not options.watch or not under_way:
+            complete = all(one.complete for one in found) and all(one.condition == "complete" for one in chains)
+            return EXIT_COMPLETE if complete else EXIT_INCOMPLETE
         time.sleep(options.watch)
 
 

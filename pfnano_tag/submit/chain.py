@@ -34,6 +34,7 @@ from pfnano_tag.errors import EXIT_COMPLETE, CardError, Incomplete, OutputError,
 from pfnano_tag.submit.jobfolder import JobFolder, next_folder, read_job_folder, write_job_folder
 from pfnano_tag.submit.local import run_local
 from pfnano_tag.submit.split import items_of
+from pfnano_tag.submit.steps import note
 from pfnano_tag.submit.submission import Submission, next_submission, submissions_of
 
 log = logging.getLogger(__name__)
@@ -388,9 +389,11 @@ def _write_script(path: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do a step; return its exit code."""
+    """Do a step, and write down how it ended; return its exit code."""
     path, when, stage = arguments
-    return exit_code_of(lambda: step(Path(path), when, stage))
+    code = exit_code_of(lambda: step(Path(path), when, stage))
+    note(Path(path), f"{when} {stage}", code)
+    return code
 
 
 if __name__ == "__main__":

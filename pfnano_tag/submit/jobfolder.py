@@ -15,14 +15,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from pfnano_tag import __version__
-from pfnano_tag.analyze.job import SECTIONS as ANALYZED
-from pfnano_tag.card.card import BOUND_SECTIONS, Card
+from pfnano_tag.card.card import ANALYZED_SECTIONS, BOUND_SECTIONS, Card
 from pfnano_tag.card.folder import model_folder, prepared_path
 from pfnano_tag.card.jobs import job_folders
 from pfnano_tag.card.output import write_json
 from pfnano_tag.card.showing import resolved_yaml
 from pfnano_tag.errors import CardError, FileError, OutputError, StudyError
-from pfnano_tag.infer.bookkeeping import find_checkpoint
 from pfnano_tag.submit.environment import check_archive
 from pfnano_tag.submit.items import Item
 
@@ -36,7 +34,7 @@ STAGE_SECTIONS = {
     "generate": ("generate",),
     "prepare": _TRAINED,
     "train": (*_TRAINED, "models", "training", "attacks"),
-    "analyze": ("datasets", *ANALYZED, "attacks"),
+    "analyze": ("datasets", *ANALYZED_SECTIONS, "attacks"),
 }
 """Sections of the card that the results of a stage depend on."""
 
@@ -318,9 +316,12 @@ def _copy_study(card: Card, stage: str, study: Path, models: Sequence[str] | Non
             shutil.copy(source, study / source.name)
     if stage == "train" and not prepared_path(card).is_file():
         raise StudyError(f"{prepared_path(card)}: is not there; run `prepare` first")
-    if stage != "analyze":
+    names = card.models_named(models)
+    if stage != "analyze" or not names:
         return
-    for asked in card.models_named(models):
+    from pfnano_tag.infer.bookkeeping import find_checkpoint  # loads torch, which `status` has no use for
+
+    for asked in names:
         name = asked.partition(":")[0]
         card.training_of(name)  # says which models the card has
         found = find_checkpoint(card, asked)

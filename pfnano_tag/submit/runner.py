@@ -93,9 +93,9 @@ class Runner:
         return code
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
-        """Note a signal and hand it on as SIGTERM, which all stages understand."""
-        self._stopped = signal.Signals(number)
-        if self._process is not None and self._process.poll() is None:
+        """Note a signal and hand it on as SIGTERM, once: SLURM sends what it sends to every process by itself."""
+        first, self._stopped = self._stopped is None, signal.Signals(number)
+        if first and self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
     def _prepare_study(self) -> None:
@@ -130,6 +130,8 @@ class Runner:
                 continue
         self._process.returncode = os.waitstatus_to_exitcode(status)
         code = self._process.returncode
+        if code == -signal.SIGTERM and self._stopped is not None:  # told to stop while it began, or while it ended
+            code = EXIT_INCOMPLETE
         return (code if code >= 0 else 128 - code), usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000
 
     def _command(self, step: Step, file: str | None) -> list[str]:

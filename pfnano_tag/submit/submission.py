@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -75,22 +75,51 @@ def next_submission(job: JobFolder, indices: Sequence[int], memory: Sequence[int
     return Submission(number, tuple(indices), tuple(memory))
 
 
-def ask(command: Sequence[str], seconds: float = TIMEOUT, cwd: Path | None = None) -> str:
+def ask(
+    command: Sequence[str],
+    seconds: float | None = None,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> str:
     """Run a command of a batch system; return what it says (`answer`)."""
-    return answer(command, seconds, cwd)[0]
+    return answer(command, seconds, cwd, environment)[0]
 
 
-def answer(command: Sequence[str], seconds: float = TIMEOUT, cwd: Path | None = None) -> tuple[str, str]:
+def answer(
+    command: Sequence[str],
+    seconds: float | None = None,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[str, str]:
     """Run a command of a batch system; return what it says, and what it warns of.
+
+    Parameters
+    ----------
+    command : sequence of str
+        Program and arguments.
+    seconds : float, optional
+        How long it may take; `TIMEOUT` when not given.
+    cwd : Path, optional
+        Where it runs; here when not given.
+    environment : mapping of str, optional
+        Its variables; those of this process when not given.
 
     Raises
     ------
     StudyError
         When there is no such command, it gives no answer in time, or fails; with its words.
     """
+    seconds = TIMEOUT if seconds is None else seconds
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=seconds, check=False, cwd=cwd
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+            cwd=cwd,
+            env=environment,
         )
     except FileNotFoundError as error:
         raise StudyError(f"{command[0]}: no such command here; is it a submit machine?") from error

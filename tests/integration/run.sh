@@ -2,6 +2,7 @@
 # Tests against real services, which are installed if need be (Debian packages, as root), started, and stopped again.
 #
 #   tests/integration/run.sh xrootd    reading from root:// servers that die, freeze and come back
+#   tests/integration/run.sh slurm     jobs, and chains of them, on a SLURM of this machine (as root)
 #   tests/integration/run.sh condor    jobs on an HTCondor: killed, held, evicted, short of memory; chains by DAGMan
 #   tests/integration/run.sh env       packing the environment; jobs from the archive give the same bits (no service)
 #
@@ -38,8 +39,8 @@ install_extra() {
 
 service="${1:-}"
 case "$service" in
-  xrootd | condor | env) shift ;;
-  *) fail "'$service' is no service; known: xrootd, condor, env" ;;
+  xrootd | slurm | condor | env) shift ;;
+  *) fail "'$service' is no service; known: xrootd, slurm, condor, env" ;;
 esac
 bash scripts/setup.sh
 source scripts/activate.sh
@@ -61,6 +62,11 @@ case "$service" in
     fi
     export PFNANO_TAG_CONDOR
     bash tests/integration/condor_packages.sh "$PFNANO_TAG_CONDOR"
+    ;;
+  slurm)
+    PATH="$PATH:/usr/sbin:/sbin"
+    [ "$(id -u)" = 0 ] || fail "SLURM's daemons are started as root"
+    install_packages slurmctld slurm-wlm munge
     ;;
   env)
     install_packages zstd zstd

@@ -32,6 +32,7 @@ from benchmarks import (  # noqa: E402
     read,
     repeating,
     results,
+    submit,
     watching,
 )
 from benchmarks.measuring import Different, Missing, Side, SideFailed, Stopwatch  # noqa: E402
@@ -534,3 +535,25 @@ def test_origins_of_a_generated_file(generated_layouts, capsys):
     assert [line.split()[0] for line in printed[3:-1]] == list(found["origins"])
     for jets in ("b jets", "c jets", "light jets"):
         assert sum(shares[jets] for shares in found["origins"].values()) == pytest.approx(1)
+
+
+# submit
+
+
+def test_many_jobs_are_checked_by_what_is_said_of_them(tmp_path):
+    found = submit.runs_of(tmp_path, 40)
+    assert list(found) == ["jobs", "collect", "status", "retry"]
+    assert all(run.cpu > 0 and run.memory > 10 for run in found.values())
+    counts = {"done": 32, "incomplete": 2, "lost": 2, "running": 2, "idle": 2}
+    submit.check(tmp_path, counts, found)
+    with pytest.raises(Different, match="status says"):
+        submit.check(tmp_path, counts | {"done": 31}, found)
+    next((tmp_path / "study" / "analysis" / "dy").glob("*.root")).unlink()
+    with pytest.raises(Different, match="33 results were collected"):
+        submit.check(tmp_path, counts, found)
+
+
+def test_limits_of_fewer_jobs_are_in_proportion():
+    by_size = {size: {"status": submit.Run("", 4.0, 9.0, 60.0)} for size in (500, 2000)}
+    entry = submit._part("status", by_size)
+    assert (entry["ratio"], entry["other"]) == (2.0, {"cpu_seconds": 2.0})

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -263,61 +262,3 @@ def test_the_demo_stops_at_the_first_failure_and_names_it(demo, command, step):
     assert done.returncode != 0
     assert f"the demo stopped at step '{step}'" in done.stderr
     assert command in {name for name, _ in calls[-2:]}
-
-
-@pytest.fixture
-def array_task(tmp_path):
-    """Return a function that runs `slurm/train.sh` as a task of an array, with a stand-in for the training."""
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / "scripts" / "activate.sh").write_text('python() { printf "%s\\n" "$@"; }\n')
-    (tmp_path / "models.txt").write_text("part_lr1em3\npart_lr3em4\n")
-
-    def run(task):
-        environment = {"PATH": os.environ["PATH"], "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_CPUS_PER_TASK": "2"}
-        environment |= {} if task is None else {"SLURM_ARRAY_TASK_ID": str(task)}
-        chosen = "part" if task is None else "models.txt"
-        return bash(ROOT / "slurm" / "train.sh", "a card.yaml", chosen, "-s", "training.epochs=3", env=environment)
-
-    return run
-
-
-@pytest.mark.parametrize(("task", "model"), [(None, "part"), (1, "part_lr1em3"), (2, "part_lr3em4")])
-def test_a_task_of_an_array_trains_the_model_of_its_line(array_task, task, model):
-    arguments = ["-m", "pfnano_tag.train", "a card.yaml", "--model", model, "--resume"]
-    done = array_task(task)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [*arguments, "-s", "resources.threads=2", "-s", "training.epochs=3"]
-
-
-def test_a_task_beyond_the_list_is_bad_input(array_task):
-    done = array_task(3)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "models.txt: line 3 names no model" in done.stderr
-
-
-def test_a_job_of_condor_trains_the_model_of_its_line():
-    """Its arguments are those of the command, and go on where a training was stopped."""
-    from pfnano_tag.train.__main__ import parser
-
-    lines = (ROOT / "condor" / "train.sub").read_text(encoding="utf-8").splitlines()
-    settings = dict(re.fullmatch(r"(\S+)\s+= (.*)", line).groups() for line in lines if re.match(r"\w+\s+= ", line))
-    assert settings["executable"] == "scripts/train.sh"
-    text = settings["arguments"].strip('"').replace("$(card)", "a card.yaml").replace("$(model)", "part_lr1em3")
-    options = parser().parse_args(shlex.split(text.replace("$(request_cpus)", settings["request_cpus"])))
-    assert (options.card, options.model, options.resume) == ("a card.yaml", ["part_lr1em3"], True)
-    assert options.set == ["resources.threads=1"]
-    assert lines[-1] == "queue model from models.txt"
-
-
-@pytest.mark.parametrize("tasks", ["1", "2"])
-def test_a_training_on_slurm_is_started_by_srun_where_it_has_several_tasks(tmp_path, tasks):
-    for name in ("srun", "python"):
-        program = tmp_path / name
-        program.write_text(f'#!/bin/sh\necho {name} "$@"\n')
-        program.chmod(0o755)
-    variables = {"SLURM_NTASKS": tasks, "SLURM_CPUS_PER_TASK": "3", "PFNANO_TAG_ENV": "current"}
-    environment = os.environ | variables | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = bash(ROOT / "slurm" / "train.sh", "a card.yaml", "net", "-s", "study.seed=2", env=environment, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    training = "python -m pfnano_tag.train a card.yaml --model net --resume -s resources.threads=3 -s study.seed=2\n"
-    assert done.stdout == ("" if tasks == "1" else "srun --kill-on-bad-exit=1 --cpus-per-task=3 ") + training

@@ -15,6 +15,7 @@ from pfnano_tag.errors import CardError, CheckpointError, Incomplete, StudyError
 from pfnano_tag.submit import chain as chains
 from pfnano_tag.submit import dag
 from pfnano_tag.submit.chain import hand_over_chain, make_chain, planned, read_chain, step
+from pfnano_tag.submit.chain_status import status_of_chain
 from pfnano_tag.submit.jobfolder import read_job_folder
 from pfnano_tag.submit.submission import submissions_of
 
@@ -183,7 +184,12 @@ def test_a_dag_has_a_node_per_stage_and_one_per_item(card, done, monkeypatch):
     assert calls == ["merge"]
     step(chain.path, "before", "prepare")
     assert (chain.path / "prepare.dag").read_text() == "JOB nothing nothing.sub NOOP\n"
-    (chain.path / "chain.dag.lock").touch()
+    answers = {"condor_q": "", "condor_submit_dag": "1 job(s) submitted to cluster 12."}
+    monkeypatch.setattr(dag, "ask", lambda command, **_: answers[command[0]])
+    assert "submitted as 12" in hand_over_chain(card, chain)
+    assert status_of_chain(chain).condition == "stopped"
+    answers["condor_q"] = "12\n"
+    assert status_of_chain(chain).condition == "under way"
     with pytest.raises(StudyError, match="is running already"):
         hand_over_chain(card, chain)
 

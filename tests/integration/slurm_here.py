@@ -1,0 +1,156 @@
+"""SLURM on this machine for tests: one node of two cores, on the loopback address, with free ports, without cgroups.
+
+What is not the default of SLURM, and why:
+
+- `cred_expire` is also how long a requeued job waits, 120 s by default, and at least 5.
+- Without both settings of `CommunicationParameters` the daemons listen on all addresses.
+- A job that takes more memory than it asked for is ended by the accounting of each second (`OverMemoryKill`); sites
+  have cgroups for that.
+- The node says that it has a GPU, which is /dev/null: jobs can ask for it.
+- No accounting: `sacct` fails, as it does on many small sites. What has ended is known for `MinJobAge`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tests.integration.server import free_port
+
+CONFIGURATION = """\
+ClusterName=here
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+CryptoType=crypto/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+SlurmctldPort={port}
+SlurmdPort={node_port}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+MailProg=/bin/true
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+JobAcctGatherParams=OverMemoryKill
+AccountingStorageType=accounting_storage/none
+ReturnToService=2
+KillWait=60
+SlurmctldTimeout=30
+SlurmdTimeout=60
+MessageTimeout=60
+MinJobAge=600
+MaxArraySize=1001
+SchedulerType=sched/backfill
+SchedulerParameters=sched_min_interval=0,bf_interval=1,batch_sched_delay=0,defer_batch=no
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+DefMemPerCPU=256
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=6000 Gres=gpu:1 State=UNKNOWN
+PartitionName=all Nodes={host} Default=YES MaxTime=30 DefaultTime=2 State=UP OverTimeLimit=0
+"""
+DAEMONS = ("slurmd", "slurmctld", "munged")
+"""In the order in which they are stopped."""
+
+
+class Slurm:
+    """SLURM with one node.
+
+    Parameters
+    ----------
+    folder : Path
+        For configuration, state and logs; short, as a socket lies in it. Owned by root alone, as munge wants it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("state", "spool"):
+            (folder / name).mkdir(parents=True)
+        self.configuration = folder / "slurm.conf"
+        key = folder / "munge.key"
+        key.touch(mode=0o400)
+        key.chmod(0o600)
+        key.write_bytes(secrets.token_bytes(1024))
+        key.chmod(0o400)
+        host = socket.gethostname().partition(".")[0]
+        ports = {"port": free_port(), "node_port": free_port()}
+        self.configuration.write_text(CONFIGURATION.format(host=host, folder=folder, **ports), encoding="utf-8")
+        (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n", encoding="utf-8")
+
+    def start(self) -> None:
+        """Start, and wait until the node takes jobs."""
+        places = {"socket": "munge.socket", "key-file": "munge.key", "log-file": "munged.log"}
+        places |= {"pid-file": "munged.pid", "seed-file": "munged.seed"}
+        self._run(["munged", *(f"--{option}={self.folder / name}" for option, name in places.items())])
+        self._run(["slurmctld"])
+        self._run(["slurmd"])
+        self.wait_for_node()
+
+    def wait_for_node(self) -> None:
+        """Wait until the node takes jobs."""
+        for _ in range(600):
+            done = self._try(["sinfo", "--noheader", "--format=%T"])
+            if done.stdout.split() in (["idle"], ["mixed"], ["allocated"]):
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"SLURM does not start; its logs:\n{self.logs()}")
+
+    def stop(self) -> None:
+        """End all jobs, then the daemons."""
+        self._try(["scancel", "--user=root"])
+        for _ in range(150):
+            done = self._try(["squeue", "--noheader"])
+            if done.returncode != 0 or not done.stdout.strip():
+                break
+            time.sleep(0.1)
+        for name in DAEMONS:
+            self.end(name)
+
+    def end(self, daemon: str) -> None:
+        """End a daemon, by its own number."""
+        try:
+            number = int((self.folder / f"{daemon}.pid").read_text())
+        except (OSError, ValueError):
+            return
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGTERM)
+            for _ in range(100):
+                os.kill(number, 0)
+                time.sleep(0.1)
+            os.kill(number, signal.SIGKILL)
+
+    def freeze(self, daemon: str, frozen: bool = True) -> None:
+        """Stop a daemon, or let it go on: it is there, and gives no answer."""
+        number = int((self.folder / f"{daemon}.pid").read_text())
+        os.kill(number, signal.SIGSTOP if frozen else signal.SIGCONT)
+
+    def logs(self) -> str:
+        """Return the last lines of all logs."""
+        texts = {path.name: path.read_text(errors="replace").splitlines() for path in self.folder.glob("*.log")}
+        return "\n".join(f"{name}: {line}" for name, lines in texts.items() for line in lines[-10:])
+
+    def _try(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"SLURM_CONF": str(self.configuration)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    def _run(self, command: Sequence[str]) -> None:
+        """Start a daemon; its output is its log's, as it keeps pipes open."""
+        environment = os.environ | {"SLURM_CONF": str(self.configuration)}
+        with (self.folder / "start.log").open("ab") as log:
+            subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
