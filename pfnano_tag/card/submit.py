@@ -17,6 +17,20 @@ Megabytes = Annotated[int, Field(ge=100)]
 Minutes = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=1)]
 
+OURS = {
+    "request_memory": "submit.memory, submit.max_memory", "request_disk": "submit.disk",
+    "request_cpus": "submit.stages.STAGE.cpus", "request_gpus": "submit.stages.STAGE.gpus",
+    "max_retries": "submit.retries", "retry_until": "submit.retries", "allowed_job_duration": "submit.time",
+    "periodic_release": "submit.retries, submit.max_memory",
+    **dict.fromkeys(
+        ("universe", "executable", "arguments", "initialdir", "transfer_executable", "should_transfer_files",
+         "when_to_transfer_output", "transfer_input_files", "transfer_output_files", "log", "output", "error",
+         "queue", "my.pfnanojob", "my.pfnanoitem", "+pfnanojob", "+pfnanoitem"),
+        "",
+    ),
+}  # fmt: skip
+"""Lines of HTCondor's submit file that `submit.condor` can't say; the keys that say them, if not the job folder."""
+
 
 class Slot(Section):
     """What the jobs of one stage ask for, where that is not what `submit` says of all jobs."""
@@ -105,6 +119,17 @@ class Submit(Section):
         for key, value in lines.items():
             if not key or any(sign in key + value for sign in "\n\r"):
                 raise ValueError(f"{key!r}: a key and a value of one line each are needed")
+        return lines
+
+    @field_validator("condor")
+    @classmethod
+    def _not_ours(cls, lines: dict[str, str]) -> dict[str, str]:
+        for key in lines:
+            instead = OURS.get(key.lower().strip())
+            if instead is not None:
+                raise ValueError(
+                    f"{key}: is said by {instead or 'the job folder'}, expected a line that jobs.sub has not"
+                )
         return lines
 
     @field_validator("stages")

@@ -4,7 +4,7 @@ Jobs of `analyze` need checkpoints, and jobs of `train` the numbers of `prepare`
 submitted. So a chain is a folder, `jobs/chain-0001` of the study, with a script for the submit machine, `chain.sh`:
 
   chain.sh before STAGE   makes the stage's job folder, `jobs/chain-0001-STAGE`; `compare` is done here and now
-  chain.sh after STAGE    collects its results, and merges them (`prepare`)
+  chain.sh after STAGE    collects its results, and merges them (`generate`: the manifest; `prepare`)
 
 This machine calls them one after the other, HTCondor from a DAG (`dag`), SLURM from jobs between the arrays
 (`dependencies`). Both may be called again: what is there is kept, and only what is missing is done.
@@ -256,9 +256,13 @@ def close_stage(card: Card, chain: Chain, stage: str) -> None:
         more = f"; and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         raise Incomplete(
             f"{stage}: {len(missing)} of {len(job.items)} items of {job.path} are not complete: {names}{more}; "
-            "`submit status` tells why, `submit retry` runs them again, then `submit chain --folder "
-            f"{chain.path.name}` goes on"
+            "`submit status` tells why; `submit chain --folder "
+            f"{shlex.quote(str(chain.path))}` goes on with them"
         )
+    if stage == "generate":
+        from pfnano_tag.generate.stage import run
+
+        run(card)  # all files are there: this writes the manifest
     if stage == "prepare":
         from pfnano_tag.prepare.stage import run_merge
 

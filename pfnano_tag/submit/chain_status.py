@@ -86,9 +86,9 @@ def _last_error(chain: Chain) -> str:
 
 
 def _lost(chain: Chain) -> str:
-    """Return how the last of a chain on SLURM ended, where none of it is in the queue; else nothing."""
-    if chain.backend != "slurm":
-        return ""
+    """Return how the last of a chain ended, where none of it is in the queue; else nothing."""
+    if chain.backend == "condor":
+        return _lost_dag(chain)
     from pfnano_tag.submit.dependencies import in_queue, links
 
     try:
@@ -98,6 +98,15 @@ def _lost(chain: Chain) -> str:
     except StudyError:  # SLURM gives no answer, which the status of the jobs says
         return ""
     return f" ({'; '.join([*ended, *_words(chain)])})"
+
+
+def _lost_dag(chain: Chain) -> str:
+    from pfnano_tag.submit.dag import DAG, in_queue
+
+    try:
+        return "" if in_queue(chain) else f" (DAGMan's log: {chain.path / DAG}.dagman.out)"
+    except StudyError:  # as above
+        return ""
 
 
 def _words(chain: Chain) -> Iterator[str]:

@@ -187,7 +187,7 @@ def _settings(card: Card, job: JobFolder) -> dict[str, str]:
         "cpus": str((slot.cpus or card.resources.threads) * slot.processes),
         "disk": str(slot.disk),
         "max_memory": str(card.submit.max_memory),
-        "minutes": str(slot.time),
+        "seconds": str(60 * (slot.time or card.submit.time)),
         "retries": str(card.submit.retries),
         **gpus,
     }

@@ -23,6 +23,8 @@ from pfnano_tag.submit.submission import Submission, ask
 
 DAG, NOTHING, CONFIG = "chain.dag", "nothing.sub", "dagman.config"
 """File names without blanks, as DAGMan takes no others; DAGMan runs in the chain's folder."""
+SCHEDULER = 7
+"""Universe of jobs that run beside the queue itself, as DAGMan does."""
 
 
 def write(card: Card, chain: Chain) -> str:
@@ -44,14 +46,26 @@ def submit(card: Card, chain: Chain) -> str:
     StudyError
         When the chain is running, HTCondor is not there, or refuses.
     """
-    if (chain.path / f"{DAG}.lock").exists():
-        raise StudyError(f"{chain.path}: is running already: DAGMan's {DAG}.lock is there")
+    if in_queue(chain):
+        raise StudyError(f"{chain.path}: is running already: its DAGMan is in the queue")
     write(card, chain)
     with submitting(chain.path):
         said = ask(_command(chain), cwd=chain.path)
     found = re.search(r"cluster (\d+)", said)
     number = found[1] if found else "unknown number"
     return f"submitted as {number}; `submit status` tells how its jobs are, `condor_rm {number}` ends it"
+
+
+def in_queue(chain: Chain) -> bool:
+    """Return whether the DAGMan of a chain is in the queue.
+
+    Raises
+    ------
+    StudyError
+        When HTCondor is not there, or gives no answer.
+    """
+    constraint = f'JobUniverse == {SCHEDULER} && Iwd == "{chain.path}"'
+    return bool(ask(["condor_q", "-constraint", constraint, "-af", "ClusterId"]).strip())
 
 
 def stage(card: Card, chain: Chain, job: JobFolder, submission: Submission) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -29,6 +30,10 @@ from pfnano_tag.submit.progress import counted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 """What batch systems send before they kill; a stage ends with 75 on SIGTERM."""
+TIME = re.compile(r"^AllowedJobDuration = (\d+)$", re.M)
+"""In what HTCondor tells a job of itself: after so many seconds it is put on hold, and its work is lost."""
+WARNING = 120
+"""Seconds before that time at which a stage is told to stop; SLURM says so itself."""
 EXIT_BUG = 1
 LAST_LINES = 400
 """Lines of the log in which the last error message is looked for."""
@@ -57,8 +62,11 @@ class Runner:
     def run(self) -> int:
         """Run all steps, write the report, return the exit code."""
         attempt = next_attempt(self.folder)
-        for number in SIGNALS:
+        for number in (*SIGNALS, signal.SIGALRM):
             signal.signal(number, self._hand_on)
+        allowed = _allowed()
+        if allowed is not None:
+            signal.setitimer(signal.ITIMER_REAL, max(self.began + allowed - time.time(), 0.1))
         setup = time.time() - self.began
         code, error, cpu, memory = EXIT_COMPLETE, "", 0.0, 0.0
         self._prepare_study()
@@ -209,6 +217,15 @@ class Runner:
         if code > 128:
             return f"killed by signal {code - 128}"
         return next((line for line in reversed(lines) if line.strip()), f"exit code {code}")
+
+
+def _allowed() -> float | None:
+    """Return how long a job on HTCondor may be at work, from its start [s]."""
+    try:
+        found = TIME.search(Path(os.environ["_CONDOR_JOB_AD"]).read_text(encoding="utf-8", errors="replace"))
+    except (KeyError, OSError):
+        return None
+    return None if found is None else max(int(found[1]) - WARNING, int(found[1]) / 2)
 
 
 def _say(line: str) -> None:

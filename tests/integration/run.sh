@@ -3,8 +3,10 @@
 #
 #   tests/integration/run.sh xrootd    reading from root:// servers that die, freeze and come back
 #   tests/integration/run.sh slurm     jobs, and chains of them, on a SLURM of this machine (as root)
+#   tests/integration/run.sh condor    jobs on an HTCondor: killed, held, evicted, short of memory; chains by DAGMan
 #   tests/integration/run.sh env       packing the environment; jobs from the archive give the same bits (no service)
 #
+# PFNANO_TAG_CONDOR names a folder that keeps HTCondor's packages from run to run; else they are fetched each time.
 # Further arguments go to pytest. A second run at the same time is no problem: ports are chosen free.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -37,8 +39,8 @@ install_extra() {
 
 service="${1:-}"
 case "$service" in
-  xrootd | slurm | env) shift ;;
-  *) fail "'$service' is no service; known: xrootd, slurm, env" ;;
+  xrootd | slurm | condor | env) shift ;;
+  *) fail "'$service' is no service; known: xrootd, slurm, condor, env" ;;
 esac
 bash scripts/setup.sh
 source scripts/activate.sh
@@ -48,6 +50,18 @@ case "$service" in
   xrootd)
     install_packages xrootd xrootd-server
     install_extra xrootd XRootD xrootd
+    ;;
+  condor)
+    install_packages patchelf patchelf
+    install_packages unshare util-linux
+    install_packages zstd zstd
+    install_extra pack venv_pack venv-pack2
+    if [ -z "${PFNANO_TAG_CONDOR:-}" ]; then
+      PFNANO_TAG_CONDOR="$(mktemp -d "${TMPDIR:-/tmp}/condor.XXXXXX")"
+      trap 'rm -rf "$PFNANO_TAG_CONDOR"' EXIT
+    fi
+    export PFNANO_TAG_CONDOR
+    bash tests/integration/condor_packages.sh "$PFNANO_TAG_CONDOR"
     ;;
   slurm)
     PATH="$PATH:/usr/sbin:/sbin"

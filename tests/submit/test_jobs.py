@@ -266,6 +266,17 @@ def test_a_batch_systems_signal_reaches_the_stage(scratch, trap):
     assert read_report(scratch / "1").code == 75
 
 
+@pytest.mark.parametrize(("line", "code"), [("AllowedJobDuration = 4", 75), ("AllowedJobDuration = 900", 0), ("", 0)])
+def test_a_stage_stops_before_htcondor_puts_its_job_on_hold(scratch, line, code):
+    stand = Path(sys.executable)
+    slow = "trap 'exit 75' TERM\nfor ((i = 0; i < 60; i++)); do sleep 0.05; done\n"
+    stand.write_text(stand.read_text().replace("sets=()\n", f"sets=()\n{slow}"))
+    (scratch / ".job.ad").write_text(f'Args = "1"\n{line}\nCpus = 1\n')
+    done = worker(scratch, "1", _CONDOR_JOB_AD=str(scratch / ".job.ad"))
+    assert done.returncode == code, (scratch / "1" / "log.txt").read_text()
+    assert read_report(scratch / "1").code == code
+
+
 @pytest.mark.parametrize("index", ["7", "x"])
 def test_a_worker_that_fails_early_leaves_its_folder(scratch, index):
     assert worker(scratch, index).returncode != 0

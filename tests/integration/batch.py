@@ -1,0 +1,170 @@
+"""What the tests of batch systems share: small studies, jobs that are held up where one wants them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pfnano_tag.card import Card, read_card
+from pfnano_tag.compare.merging import Merger
+from pfnano_tag.compare.outputs import DatasetJobs
+from pfnano_tag.submit.__main__ import parser, run
+from pfnano_tag.submit.jobfolder import JobFolder
+from pfnano_tag.submit.status import status_of
+from tests.analyze.events_file import content, write
+from tests.analyze.networks import save
+from tests.prepare.candidates_file import content as jets_content
+
+ROOT = Path(__file__).resolve().parents[2]
+BOUND = 900
+"""Seconds after which a test gives up; an idle machine takes a tenth of them."""
+GATES = """\
+# Imported by every Python of the jobs: holds an item up, once, where it writes its second chunk.
+import os, sys, time
+
+def wait(event, arguments):
+    if event == "os.rename" and "chunk_00001" in str(arguments[1]):
+        places = str(arguments[1]).split(os.sep)
+        gate = os.path.join(os.environ["GATES"], places[len(places) - 1 - places[::-1].index("analysis") - 1])
+        if os.path.exists(gate):
+            with open(gate, "w") as file:
+                file.write(str(os.getpid()))
+            os.rename(gate, gate + ".reached")
+            while not os.path.exists(gate + ".open"):
+                time.sleep(0.05)
+
+sys.addaudithook(wait)
+"""
+
+
+def make_gates(folder: Path) -> dict[str, str]:
+    """Return variables of jobs: a file 3 in `folder/gates` holds item 3 up, at its second chunk, once.
+
+    There is 3.reached then, which holds the number of its process; a file 3.open lets it go on.
+    """
+    (folder / "code").mkdir()
+    (folder / "gates").mkdir()
+    (folder / "code" / "sitecustomize.py").write_text(GATES)
+    known = os.environ.get("PYTHONPATH")
+    paths = [str(folder / "code"), str(ROOT), *([known] if known else [])]
+    return {"PYTHONPATH": os.pathsep.join(paths), "GATES": str(folder / "gates")}
+
+
+def six_files(folder: Path, submit: Mapping[str, object]) -> Path:
+    """Make a study of six files to analyze and a network; return the path of its card."""
+    study = folder / "it's a study"
+    (study / "data").mkdir(parents=True)
+    for index in range(6):
+        write(study / "data" / f"file {index}.root", content("mc", index), cluster=12, runs=(480, 500.0))
+    save(study, "small", 1)
+    files = f"{study}/data/*.root"
+    return _card(
+        folder / "six.yaml",
+        {
+            "study": {"name": "six", "folder": str(study)},
+            "datasets": [{"name": "mc", "files": files, "kind": "mc", "cross_section": 2.0, "roles": ["analyze"]}],
+            "models": {"small": {"architecture": "deepsets"}},
+            "histograms": {"variants": ["fgsm"]},
+            "comparison": {"replicas": 4},
+            "resources": {"chunk": 0.01},
+            "submit": {"memory": 800, "time": 20, **submit},
+        },
+    )
+
+
+def whole_chain(folder: Path, submit: Mapping[str, object]) -> Path:
+    """Make a study of two files to train on, and two to compare; return the path of its card."""
+    study = folder / "a chain"
+    (study / "data").mkdir(parents=True)
+    for name, (kind, seed) in {"jets": ("mc", 1), "jets2": ("mc", 2), "mc": ("mc", 3), "data": ("data", 4)}.items():
+        made = jets_content(seed) if name.startswith("jets") else content(kind, seed)
+        write(study / "data" / f"{name}.root", made, cluster=40, runs=None if kind == "data" else (480, 500.0))
+    path = f"{study}/data"
+    return _card(
+        folder / "chain.yaml",
+        {
+            "study": {"name": "chain", "folder": str(study)},
+            "datasets": [
+                {"name": "jets", "files": f"{path}/jets*.root", "kind": "mc", "roles": ["train"]},
+                {
+                    "name": "mc",
+                    "files": f"{path}/mc.root",
+                    "kind": "mc",
+                    "cross_section": 2.0,
+                    "roles": ["analyze"],
+                },
+                {
+                    "name": "data",
+                    "files": f"{path}/data.root",
+                    "kind": "data",
+                    "luminosity": 0.1,
+                    "roles": ["analyze"],
+                },
+            ],
+            "labels": {"classes": ["b", "c", "uds", "g"]},
+            "models": {"small": {"architecture": "deepsets", "arguments": {"phi": [8], "rho": [8]}}},
+            "training": {"epochs": 1, "batch_size": 64},
+            "histograms": {"inputs": [], "outputs": False, "stored": []},
+            "comparison": {"replicas": 4, "toys": 0},
+            "submit": {"memory": 2000, "time": 20, "stages": {"train": {"processes": 2}}, **submit},
+        },
+    )
+
+
+def _card(path: Path, content_of: Mapping[str, object]) -> Path:
+    path.write_text(json.dumps(content_of))
+    return path
+
+
+def submit(card: Path, *arguments: str) -> int | None:
+    """Do what `python -m pfnano_tag.submit` does."""
+    options = parser().parse_args([arguments[0], str(card), *arguments[1:]])
+    return run(read_card(card, options.set), options)
+
+
+def until(found: Callable[[], bool], told: Callable[[], object]) -> None:
+    """Wait for something, and tell what there is instead when it does not come."""
+    end = time.monotonic() + BOUND
+    while not found():
+        assert time.monotonic() < end, told()
+        time.sleep(0.3)
+
+
+def conditions(card: Card, job: JobFolder) -> dict[int, str]:
+    """Return the condition of each item."""
+    return {item.index: item.condition for item in status_of(card, job).items}
+
+
+def wait_for(card: Card, job: JobFolder, expected: Mapping[int, str]) -> None:
+    """Wait until items are in given conditions."""
+    until(lambda: expected.items() <= conditions(card, job).items(), lambda: f"{conditions(card, job)}\n{logs(job)}")
+
+
+def logs(job: JobFolder) -> str:
+    """Return the ends of the logs of a job folder."""
+    paths = sorted([*job.path.glob("items/*/log.txt"), *job.path.glob("logs/*")])
+    return "\n".join(
+        f"{path.relative_to(job.path)}: {line}"
+        for path in paths
+        for line in path.read_text(errors="replace").splitlines()[-6:]
+    )
+
+
+def same(first: list[Path], second: list[Path], card: Card) -> bool:
+    """Return whether two sets of outputs of dataset `mc` merge to the same, to the last bit."""
+    with (
+        Merger([DatasetJobs(card.dataset("mc"), tuple(first))]) as one,
+        Merger([DatasetJobs(card.dataset("mc"), tuple(second))]) as other,
+    ):
+        assert list(one.variables) == list(other.variables) != []
+        for name in one.variables:
+            rows, others = one.merged(name, {"mc": 2.0}), other.merged(name, {"mc": 2.0})
+            assert rows.keys() == others.keys()
+            if not all(np.array_equal(a, b) for key in rows for a, b in zip(rows[key], others[key], strict=True)):
+                return False
+    return True
