@@ -67,6 +67,8 @@ case "$service" in
     PATH="$PATH:/usr/sbin:/sbin"
     [ "$(id -u)" = 0 ] || fail "SLURM's daemons are started as root"
     install_packages slurmctld slurm-wlm munge
+    install_packages zstd zstd
+    install_extra pack venv_pack venv-pack2
     ;;
   env)
     install_packages zstd zstd
