@@ -24,11 +24,8 @@ if [ -z "$index" ]; then
 fi
 
 ended="" worker=""
-stop() {
-  [ -z "$worker" ] || kill -TERM "$worker" 2>/dev/null || true
-}
-trap 'ended=yes; stop' TERM
-trap 'stop' USR1
+trap 'ended=yes; kill -TERM "$worker" 2>/dev/null || true' TERM
+trap 'kill -TERM "$worker" 2>/dev/null || true' USR1
 bash "$job/worker.sh" "$index" "$job" &
 worker=$!
 while kill -0 "$worker" 2>/dev/null; do # a signal ends a wait, not the worker
