@@ -6,7 +6,7 @@ What is not the default of SLURM, and why:
 - Without both settings of `CommunicationParameters` the daemons listen on all addresses.
 - A job that takes more memory than it asked for is ended by the accounting of each second (`OverMemoryKill`); sites
   have cgroups for that.
-- The node says that it has a GPU, which is /dev/null: jobs can ask for it.
+- The node says that it has two GPUs, /dev/null and /dev/zero: jobs can ask for them.
 - No accounting: `sacct` fails, as it does on many small sites. What has ended is known for `MinJobAge`.
 """
 
@@ -62,7 +62,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 DefMemPerCPU=256
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=6000 Gres=gpu:1 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=6000 Gres=gpu:2 State=UNKNOWN
 PartitionName=all Nodes={host} Default=YES MaxTime=30 DefaultTime=2 State=UP OverTimeLimit=0
 """
 DAEMONS = ("slurmd", "slurmctld", "munged")
@@ -91,7 +91,7 @@ class Slurm:
         host = socket.gethostname().partition(".")[0]
         ports = {"port": free_port(), "node_port": free_port()}
         self.configuration.write_text(CONFIGURATION.format(host=host, folder=folder, **ports), encoding="utf-8")
-        (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n", encoding="utf-8")
+        (folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n", encoding="utf-8")
 
     def start(self) -> None:
         """Start, and wait until the node takes jobs."""

@@ -207,7 +207,7 @@ def test_a_chain_stops_where_something_is_missing_and_goes_on(
     file = card.folder / "data" / "jets2.root"
     whole = file.read_bytes()
     file.write_bytes(whole[:3000])
-    submit(path, "chain")
+    submit(path, "chain", "--set", "submit.stages.train.gpus=1")
     chain = read_chain(card.folder / "jobs" / "chain-0001")
 
     def told() -> str:
@@ -235,6 +235,8 @@ def test_a_chain_stops_where_something_is_missing_and_goes_on(
     table = capsys.readouterr().out
     print(table)
     assert "chain-0001 (prepare, train, analyze, compare): complete" in table
+    asked = shell("scontrol", "show", "job", "-o", f"{array_of(read_job_folder(chain.job_path('train')))}_0")
+    assert (" NumTasks=2 " in asked, "gres:gpu:1" in asked) == (True, True)
     assert "2 processes" in (chain.job_path("train") / "items" / "0" / "log.txt").read_text()
 
 
