@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -31,6 +31,7 @@ from pfnano_tag.card.output import write_json
 from pfnano_tag.card.reading import read_card
 from pfnano_tag.card.showing import resolved_yaml
 from pfnano_tag.errors import EXIT_COMPLETE, CardError, Incomplete, OutputError, StudyError
+from pfnano_tag.submit.chain_script import write_script
 from pfnano_tag.submit.jobfolder import JobFolder, next_folder, read_job_folder, write_job_folder
 from pfnano_tag.submit.local import run_local
 from pfnano_tag.submit.split import items_of
@@ -45,17 +46,6 @@ USUAL = STAGES[1:]
 FORMAT, FORMAT_VERSION = "pfnano_tag chain", 1
 NAMED = 5
 """Items that a message names."""
-
-SCRIPT = """\
-#!/usr/bin/env bash
-# Steps of this chain on the submit machine: chain.sh before|after STAGE. Written by `submit chain`.
-set -euo pipefail
-chain="$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)"
-cd {directory}
-export PATH={path}
-{variables}exec >>"$chain/log.txt" 2>&1
-exec {python} -m pfnano_tag.submit.chain "$chain" "$@"
-"""
 
 
 @dataclass(frozen=True)
@@ -140,7 +130,7 @@ def make_chain(card: Card, backend: str, stages: Sequence[str] = USUAL, models: 
     try:
         elsewhere = card.model_copy(update={"site": None})  # its keys are filled in
         (made / "card.yaml").write_text(resolved_yaml(elsewhere), encoding="utf-8")
-        _write_script(made / "chain.sh")
+        write_script(made / "chain.sh")
         about = {"stages": list(ordered), "models": None if models is None else list(models), "backend": backend}
         write_json(made / "chain.json", {"format": FORMAT, "version": FORMAT_VERSION, **about})
         made.chmod(0o755)
@@ -260,9 +250,10 @@ def close_stage(card: Card, chain: Chain, stage: str) -> None:
             f"{shlex.quote(str(chain.path))}` goes on with them"
         )
     if stage == "generate":
-        from pfnano_tag.generate.stage import run
-
-        run(card)  # all files are there: this writes the manifest
+        # all files are there, so this writes the manifest; a command of its own, as no stage imports the generator
+        command = [sys.executable, "-m", "pfnano_tag.generate", str(chain.path / "card.yaml")]
+        if subprocess.run(command, check=False).returncode != EXIT_COMPLETE:
+            raise StudyError(f"{chain.path}: generate could not write its manifest, see above")
     if stage == "prepare":
         from pfnano_tag.prepare.stage import run_merge
 
@@ -372,20 +363,6 @@ def _require(chain: Chain, stage: str | None) -> None:
 
 def _models_of(stage: str, models: Sequence[str] | None) -> Sequence[str] | None:
     return models if stage in ("train", "analyze") else None
-
-
-def _write_script(path: Path) -> None:
-    """Write `chain.sh`: this Python, with what it was started with, where it was started."""
-    kept = ("PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH", "X509_USER_PROXY", "BEARER_TOKEN_FILE")
-    lines = [f"export {name}={shlex.quote(os.environ[name])}\n" for name in kept if name in os.environ]
-    values = {
-        "directory": shlex.quote(str(Path.cwd())),
-        "path": shlex.quote(os.environ.get("PATH", os.defpath)),
-        "python": shlex.quote(sys.executable),
-        "variables": "".join(lines),
-    }
-    path.write_text(SCRIPT.format(**values), encoding="utf-8")
-    path.chmod(0o755)
 
 
 def main(arguments: Sequence[str]) -> int:
