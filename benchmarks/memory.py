@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ STREAMS = {
 
 @dataclass(frozen=True)
 class Analysis:
-    """A data/MC job: networks that learned nothing, nominal and under FGSM, on all jets of a range.
+    """A data/MC job: networks that learned nothing, nominal and under FGSM, on all jets above a momentum.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ class Analysis:
         Of the whole process [MB].
     words : str
         What it is.
-    hard : bool
-        Only the jets above `Scale.hard_pt`.
+    pt : float
+        That momentum [GeV].
     sizes : tuple of str
         Of the files.
     """
@@ -52,19 +52,22 @@ class Analysis:
     models: dict[str, Any]
     limit: float
     words: str
-    hard: bool = False
+    pt: float
     sizes: tuple[str, ...] = TIMES
 
 
+_DEEPSETS = {f"deepsets_{i}": {"architecture": "deepsets"} for i in (1, 2, 3)}
 _TRANSFORMER = {"transformer": {"architecture": "particle_transformer"}}
 ANALYSES = {
-    "analyze": Analysis(
-        {f"deepsets_{i}": {"architecture": "deepsets"} for i in (1, 2, 3)}, 1200, "three DeepSets, all jets"
-    ),
-    "analyze_transformer": Analysis(_TRANSFORMER, 2000, "one Particle Transformer, jets above {pt:.0f} GeV", True),
-    "analyze_transformer_all": Analysis(_TRANSFORMER, 2000, "one Particle Transformer, all jets", sizes=("1x",)),
+    "analyze": Analysis(_DEEPSETS, 1200, "three DeepSets", 20.0),
+    "analyze_transformer": Analysis(_TRANSFORMER, 2000, "one Particle Transformer", 200.0),
+    "analyze_transformer_all": Analysis(_TRANSFORMER, 2000, "one Particle Transformer", 20.0, ("1x",)),
 }
 """A transformer sees all jets of the smallest file alone: it would work on those of the largest for an hour."""
+FEWER_JETS = {
+    "analyze": replace(ANALYSES["analyze"], pt=100.0),
+    "analyze_transformer": replace(ANALYSES["analyze_transformer"], pt=300.0, sizes=("16x",)),
+}
 
 
 @dataclass(frozen=True)
@@ -81,25 +84,25 @@ class Scale:
         Section `training`.
     epochs : int
         Of the stream.
-    hard_pt : float
-        Lowest transverse momentum of hard jets [GeV].
+    analyses : dict of Analysis
+        By name.
     """
 
     inputs: tuple[str, str, str]
     resources: dict[str, Any]
     training: dict[str, Any]
     epochs: int
-    hard_pt: float
+    analyses: dict[str, Analysis]
 
 
-FULL = Scale(("candidates", "candidates_4x", "candidates_16x"), {"memory": 1.5}, {}, 2, 200.0)
+FULL = Scale(("candidates", "candidates_4x", "candidates_16x"), {"memory": 1.5}, {}, 2, ANALYSES)
 """The defaults of the card."""
 QUICK = Scale(
     ("candidates_quarter", "candidates", "candidates_4x"),
     {"memory": 0.75, "chunk": 16.0},
     {"buffer": 20_000},
     1,
-    300.0,
+    FEWER_JETS,
 )
 """A quarter of the files, half of the memory."""
 
@@ -121,8 +124,8 @@ def stream_sides(folder: Path, scale: Scale, files: Sequence[Path], settings: Se
 
 
 def analyze_sides(folder: Path, scale: Scale, files: Sequence[Path], name: str) -> list[Side]:
-    """Return one of `ANALYSES` for each file; its study, of the smallest, is still to be prepared."""
-    analysis = ANALYSES[name]
+    """Return an analysis of each of its files; its study, of the smallest, is still to be prepared."""
+    analysis = scale.analyses[name]
     datasets = [
         {"name": "small", "files": str(files[0]), "kind": "mc", "roles": ["train"]},
         {"name": "ttbar", "files": [str(f) for f in files], "kind": "mc", "roles": ["analyze"], "cross_section": 1.0},
@@ -135,7 +138,7 @@ def analyze_sides(folder: Path, scale: Scale, files: Sequence[Path], name: str) 
         models=analysis.models,
         regions={"all": {"selection": "all_jets"}},
         histograms={"variants": ["fgsm"]},
-        **({"jets": {"pt": [scale.hard_pt, 1000.0]}} if analysis.hard else {}),
+        jets={"pt": [analysis.pt, 1000.0]},
     )
     asked = {"do": "analyze", "card": str(card)}
     return [
@@ -163,8 +166,8 @@ def entry(name: str, seen: Sequence[Watched], budget: float) -> dict[str, Any]:
 
 
 def whole(name: str, seen: Sequence[Watched], scale: Scale) -> dict[str, Any]:
-    """Return what whole processes of one of `ANALYSES` had at most [MB], against their limit."""
-    analysis = ANALYSES[name]
+    """Return what whole processes of an analysis had at most [MB], against their limit."""
+    analysis = scale.analyses[name]
     peaks = {
         times: round(watched.result["high_water"] / 1e6) for times, watched in zip(analysis.sizes, seen, strict=True)
     }
@@ -175,9 +178,10 @@ def whole(name: str, seen: Sequence[Watched], scale: Scale) -> dict[str, Any]:
         "jets": {times: watched.result["jets"] for times, watched in zip(analysis.sizes, seen, strict=True)},
         "imports": round(seen[-1].result["imports"] / 1e6),
     }
+    sizes = ", ".join(f"{times} {megabytes}" for times, megabytes in peaks.items())
     words = (
-        f"{analysis.words.format(pt=scale.hard_pt)}, nominal and FGSM: most resident memory of the process, imports "
-        f"included, over {analysis.limit:.0f} MB ({', '.join(f'{times} {mb}' for times, mb in peaks.items())})"
+        f"{analysis.words}, jets above {analysis.pt:g} GeV, nominal and FGSM: most resident memory of the process, "
+        f"imports included, over {analysis.limit:.0f} MB ({sizes})"
     )
     return part(float(f"{largest / analysis.limit:.4g}"), words, ours, {"megabytes": analysis.limit})
 
@@ -187,12 +191,11 @@ def measure(quick: bool) -> Outcome:
     scale = QUICK if quick else FULL
     files = [path_of(name) for name in scale.inputs]
     budget = scale.resources["memory"]
-    analyses = [name for name, analysis in ANALYSES.items() if not quick or analysis.sizes == TIMES]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         streams = dict(list(STREAMS.items())[:1]) if quick else STREAMS
         sides = {name: stream_sides(folder, scale, files, settings) for name, settings in streams.items()}
-        sides |= {name: analyze_sides(folder, scale, files, name) for name in analyses}
+        sides |= {name: analyze_sides(folder, scale, files, name) for name in scale.analyses}
         say("preparing studies")
         cards = dict.fromkeys(side.options["card"] for some in sides.values() for side in some)
         run_side(Side("studies", "studies", {"cards": list(cards), "untrained": True}))
@@ -200,7 +203,7 @@ def measure(quick: bool) -> Outcome:
         found = iter(all_watched([side for some in sides.values() for side in some]))
         seen = {name: list(islice(found, len(some))) for name, some in sides.items()}
     entries = {name: entry(name, seen[name], budget) for name in (*streams, "analyze")}
-    entries |= {f"{name}_process": whole(name, seen[name], scale) for name in analyses}
+    entries |= {f"{name}_process": whole(name, seen[name], scale) for name in scale.analyses}
     first = entries.pop("stream")
     work = {
         "files": list(scale.inputs),
