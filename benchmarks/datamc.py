@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from benchmarks.inputs import path_of
 from benchmarks.measuring import Different, Side, interleaved, ratio_of, run_side, summary
-from benchmarks.peers import python_of
+from benchmarks.peers import packages_of, python_of
 from benchmarks.printing import Outcome, command, part, say
 from benchmarks.study import write_card
 
@@ -21,23 +22,82 @@ SHOWN = (
     "sv/mass", "sv/d3dsig", "sv/enratio",
 )  # fmt: skip
 """Inputs that are histogrammed: with three kinematics, six outputs and three discriminants 20 histograms."""
-LARGE, SMALL, LZMA = "dy", "dy_quarter", "dy_lzma"
-"""Inputs."""
 CHUNK_EVENTS = 10_000
 """Of coffea; ours has the default chunks."""
+TRANSFORMER = {"architecture": "particle_transformer", "arguments": {"jet_inputs": False}}
+"""In the size of the published network."""
 MISPLACED = 2e-3
 """Share of a histogram's content that may lie in another bin: single precision at the edges."""
 
 
+@dataclass(frozen=True)
+class Scale:
+    """Inputs of a run.
+
+    Parameters
+    ----------
+    deepsets, transformer : str
+        Compared with coffea.
+    lzma : str
+        Compared with reading.
+    rounds : int
+        Of each comparison.
+    networks : tuple of str
+        Classes of the transformer that the processor has, one comparison each.
+    """
+
+    deepsets: str
+    transformer: str
+    lzma: str
+    rounds: int
+    networks: tuple[str, ...]
+
+
+FULL = Scale("dy", "dy_quarter", "dy_lzma", 3, ("weaver", "package"))
+QUICK = Scale("dy_quarter", "candidates_quarter", "lzma_quarter", 1, ("weaver",))
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What network the processor has.
+
+    Parameters
+    ----------
+    network : str
+        Class, of `sides.coffea_networks`.
+    model : str
+        Ours with the same weights.
+    batch : int
+        Jets of a batch. Transformers have the number at which they were fastest.
+    words : str
+        What it is.
+    """
+
+    network: str
+    model: str
+    batch: int
+    words: str
+
+
+PEERS = {
+    "deepsets": Peer("deepsets", "deepsets_1", 512, "with one DeepSets"),
+    "weaver": Peer("weaver", "transformer", 64, "with weaver-core's Particle Transformer, against ours with ours"),
+    "package": Peer("package", "transformer", 64, "with this package's Particle Transformer on both sides"),
+}
+
+
 def prepare(folder: Path, files: Sequence[Path]) -> Path:
-    """Write the study's card with three networks that learned nothing; return the card."""
+    """Write the study's card with four networks that learned nothing; return the card."""
     card = write_card(
         folder,
         str(files[0]),
         datasets=[
             {"name": "mc", "files": [str(f) for f in files], "kind": "mc", "roles": ["analyze"], "cross_section": 1.0}
         ],
-        models={f"deepsets_{i}": {"architecture": "deepsets"} for i in (1, 2, 3)},
+        models={
+            **{f"deepsets_{i}": {"architecture": "deepsets"} for i in (1, 2, 3)},
+            "transformer": TRANSFORMER,
+        },
         regions={"leading": {"selection": "all_jets", "jets": "leading"}},
         histograms={"inputs": list(SHOWN), "stored": "none"},
         comparison={"replicas": 2},
@@ -52,10 +112,18 @@ def ours(name: str, card: Path, file: Path, models: Sequence[str], *settings: st
     return Side(name, "datamc", {**options, "output": str(card.parent / f"{name}.root"), "set": list(settings)})
 
 
-def coffea(card: Path, file: Path, model: str) -> Side:
-    """Return the processor."""
-    options = {"folder": str(card.parent), "file": str(file), "model": model, "inputs": list(SHOWN)}
-    return Side("coffea", "coffea_datamc", {**options, "chunk": CHUNK_EVENTS}, python_of("coffea"))
+def coffea(card: Path, file: Path, peer: Peer) -> Side:
+    """Return the processor; weaver-core comes from the environment of that peer."""
+    options = {
+        "folder": str(card.parent),
+        "file": str(file),
+        "inputs": list(SHOWN),
+        "chunk": CHUNK_EVENTS,
+        **{name: value for name, value in asdict(peer).items() if name != "words"},
+    }
+    if peer.network == "weaver":
+        options["weaver"] = str(packages_of("weaver"))
+    return Side("coffea", "coffea_datamc", options, python_of("coffea"))
 
 
 def check_same(mine: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequence[float]]) -> None:
@@ -78,20 +146,20 @@ def check_same(mine: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequenc
             raise Different(f"histogram {name}: {difference:.2%} of the content lies in other bins")
 
 
-def against_coffea(card: Path, file: Path, model: str, rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def against_coffea(card: Path, file: Path, peer: Peer, rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compare contents, then times; return the entry, and what the work was."""
-    mine, theirs = ours("ours", card, file, [model]), coffea(card, file, model)
-    say(f"{model}: comparing histograms")
+    mine, theirs = ours("ours", card, file, [peer.model]), coffea(card, file, peer)
+    say(f"{file.stem}, {peer.network}: comparing histograms")
     run_side(mine)
     found = run_side(Side("described", "datamc", {**mine.options, "do": "describe"}))
     with_contents = Side("contents", theirs.module, {**theirs.options, "contents": True}, theirs.python)
     check_same(found["histograms"], run_side(with_contents)["histograms"])
-    say(f"{model}: {rounds} rounds")
+    say(f"{file.stem}, {peer.network}: {rounds} rounds")
     runs = interleaved([mine, theirs], rounds)
     first = runs["ours"][0]
     jets = first["jets"]
     ratio = ratio_of(runs["ours"], runs["coffea"])
-    words = f"rate of the job over that of the coffea processor, {model} (ours takes {1 / ratio:.2f} of its time)"
+    words = f"rate of the job over that of the coffea processor {peer.words} (ours takes {1 / ratio:.2f} of its time)"
     entry = part(ratio, words, summary(runs["ours"], jets), summary(runs["coffea"], jets))
     work = {"file": file.stem, "jets": jets, "histograms": first["histograms"]}
     return entry, {**work, "peer": runs["coffea"][0]["versions"]}
@@ -122,15 +190,23 @@ def against_reading(card: Path, file: Path, rounds: int) -> dict[str, dict[str, 
 
 
 def measure(quick: bool) -> Outcome:
-    """Against coffea, then against reading."""
-    large, lzma = path_of(SMALL if quick else LARGE), path_of(LZMA)
-    rounds = 1 if quick else 3
+    """Against coffea with DeepSets, then with a transformer, then against reading."""
+    scale = QUICK if quick else FULL
+    deepsets, transformer, lzma = map(path_of, (scale.deepsets, scale.transformer, scale.lzma))
+    python_of("weaver")  # said to be missing before anything is done
     with tempfile.TemporaryDirectory() as name:
-        card = prepare(Path(name), [large, lzma])
-        first, work = against_coffea(card, large, "deepsets_1", rounds)
-        more = against_reading(card, lzma, rounds)
-    peer = work.pop("peer")
-    return Outcome("datamc", first["ratio"], first["ratio_is"], first["ours"], first["other"], work, more, peer)
+        card = prepare(Path(name), list(dict.fromkeys([deepsets, transformer, lzma])))
+        first, work = against_coffea(card, deepsets, PEERS["deepsets"], scale.rounds)
+        more, files = {}, {"reading": lzma.stem}
+        for network in scale.networks:
+            key = "transformer" if network == "weaver" else f"transformer_of_{network}"
+            more[key], done = against_coffea(card, transformer, PEERS[network], scale.rounds)
+            files[key] = f"{done['file']}, {done['jets']:.0f} jets"
+            work["peer"] |= done["peer"]
+        more |= against_reading(card, lzma, scale.rounds)
+    versions = work.pop("peer")
+    work["files_of_others"] = files
+    return Outcome("datamc", first["ratio"], first["ratio_is"], first["ours"], first["other"], work, more, versions)
 
 
 if __name__ == "__main__":

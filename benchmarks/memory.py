@@ -1,4 +1,7 @@
-"""Peak memory of the training stream and of the data/MC job, above their imports, for files of size 1, 4 and 16."""
+"""Peak memory of the training stream and of the data/MC job, for files of size 1, 4 and 16.
+
+Above the imports against `resources.memory`; of the data/MC job also the whole process against a limit.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,45 @@ STREAMS = {
 
 
 @dataclass(frozen=True)
+class Analysis:
+    """A data/MC job: networks that learned nothing, nominal and under FGSM, on all jets above a momentum.
+
+    Parameters
+    ----------
+    models : dict
+        Section `models`.
+    limit : float
+        Of the whole process [MB].
+    words : str
+        What it is.
+    pt : float
+        That momentum [GeV].
+    sizes : tuple of str
+        Of the files.
+    """
+
+    models: dict[str, Any]
+    limit: float
+    words: str
+    pt: float
+    sizes: tuple[str, ...] = TIMES
+
+
+_DEEPSETS = {f"deepsets_{i}": {"architecture": "deepsets"} for i in (1, 2, 3)}
+_TRANSFORMER = {"transformer": {"architecture": "particle_transformer"}}
+ANALYSES = {
+    "analyze": Analysis(_DEEPSETS, 1200, "three DeepSets", 20.0),
+    "analyze_transformer": Analysis(_TRANSFORMER, 2000, "one Particle Transformer", 200.0),
+    "analyze_transformer_all": Analysis(_TRANSFORMER, 2000, "one Particle Transformer", 20.0, ("1x",)),
+}
+"""A transformer sees all jets of the smallest file alone: it would work on those of the largest for an hour."""
+FEWER_JETS = {
+    "analyze": replace(ANALYSES["analyze"], pt=100.0),
+    "analyze_transformer": replace(ANALYSES["analyze_transformer"], pt=300.0, sizes=("16x",)),
+}
+
+
+@dataclass(frozen=True)
 class Scale:
     """Files and limits of a run.
 
@@ -41,18 +84,25 @@ class Scale:
         Section `training`.
     epochs : int
         Of the stream.
+    analyses : dict of Analysis
+        By name.
     """
 
     inputs: tuple[str, str, str]
     resources: dict[str, Any]
     training: dict[str, Any]
     epochs: int
+    analyses: dict[str, Analysis]
 
 
-FULL = Scale(("candidates", "candidates_4x", "candidates_16x"), {"memory": 1.5}, {}, 2)
+FULL = Scale(("candidates", "candidates_4x", "candidates_16x"), {"memory": 1.5}, {}, 2, ANALYSES)
 """The defaults of the card."""
 QUICK = Scale(
-    ("candidates_quarter", "candidates", "candidates_4x"), {"memory": 0.75, "chunk": 16.0}, {"buffer": 20_000}, 1
+    ("candidates_quarter", "candidates", "candidates_4x"),
+    {"memory": 0.75, "chunk": 16.0},
+    {"buffer": 20_000},
+    1,
+    FEWER_JETS,
 )
 """A quarter of the files, half of the memory."""
 
@@ -73,28 +123,32 @@ def stream_sides(folder: Path, scale: Scale, files: Sequence[Path], settings: Se
     return [Side(card.parent.name, "watched", {**asked, "card": str(card)}) for card in cards]
 
 
-def analyze_sides(folder: Path, scale: Scale, files: Sequence[Path]) -> list[Side]:
-    """Return the data/MC job of each file, with one network that is to be trained on the smallest."""
+def analyze_sides(folder: Path, scale: Scale, files: Sequence[Path], name: str) -> list[Side]:
+    """Return an analysis of each of its files; its study, of the smallest, is still to be prepared."""
+    analysis = scale.analyses[name]
     datasets = [
         {"name": "small", "files": str(files[0]), "kind": "mc", "roles": ["train"]},
         {"name": "ttbar", "files": [str(f) for f in files], "kind": "mc", "roles": ["analyze"], "cross_section": 1.0},
     ]
     card = write_card(
-        folder / "analyze",
+        folder / name,
         str(files[0]),
         scale.resources,
         datasets=datasets,
-        models={"deepsets": {"architecture": "deepsets", "training": {"epochs": 1}}},
+        models=analysis.models,
         regions={"all": {"selection": "all_jets"}},
         histograms={"variants": ["fgsm"]},
+        jets={"pt": [analysis.pt, 1000.0]},
     )
+    asked = {"do": "analyze", "card": str(card)}
     return [
         Side(
-            f"analyze_{times}",
+            f"{name}_{times}",
             "watched",
-            {"do": "analyze", "card": str(card), "file": str(file), "output": str(folder / f"{times}.root")},
+            {**asked, "file": str(file), "output": str(folder / name / f"{times}.root")},
         )
         for times, file in zip(TIMES, files, strict=True)
+        if times in analysis.sizes
     ]
 
 
@@ -111,6 +165,27 @@ def entry(name: str, seen: Sequence[Watched], budget: float) -> dict[str, Any]:
     return part(ratio, f"{name}: {ABOVE}", ours, {"megabytes": round(1000 * budget)})
 
 
+def whole(name: str, seen: Sequence[Watched], scale: Scale) -> dict[str, Any]:
+    """Return what whole processes of an analysis had at most [MB], against their limit."""
+    analysis = scale.analyses[name]
+    peaks = {
+        times: round(watched.result["high_water"] / 1e6) for times, watched in zip(analysis.sizes, seen, strict=True)
+    }
+    largest = max(peaks.values())
+    ours = {
+        "megabytes": largest,
+        "by_size": peaks,
+        "jets": {times: watched.result["jets"] for times, watched in zip(analysis.sizes, seen, strict=True)},
+        "imports": round(seen[-1].result["imports"] / 1e6),
+    }
+    sizes = ", ".join(f"{times} {megabytes}" for times, megabytes in peaks.items())
+    words = (
+        f"{analysis.words}, jets above {analysis.pt:g} GeV, nominal and FGSM: most resident memory of the process, "
+        f"imports included, over {analysis.limit:.0f} MB ({sizes})"
+    )
+    return part(float(f"{largest / analysis.limit:.4g}"), words, ours, {"megabytes": analysis.limit})
+
+
 def measure(quick: bool) -> Outcome:
     """Watch the stream and the data/MC job."""
     scale = QUICK if quick else FULL
@@ -120,15 +195,15 @@ def measure(quick: bool) -> Outcome:
         folder = Path(name)
         streams = dict(list(STREAMS.items())[:1]) if quick else STREAMS
         sides = {name: stream_sides(folder, scale, files, settings) for name, settings in streams.items()}
-        sides["analyze"] = analyze_sides(folder, scale, files)
+        sides |= {name: analyze_sides(folder, scale, files, name) for name in scale.analyses}
         say("preparing studies")
         cards = dict.fromkeys(side.options["card"] for some in sides.values() for side in some)
-        run_side(Side("studies", "studies", {"cards": list(cards)}))
+        run_side(Side("studies", "studies", {"cards": list(cards), "untrained": True}))
         say(f"watching {', '.join(sides)} at {', '.join(TIMES)}")
-        seen = dict(
-            zip(sides, _in_threes(all_watched([side for some in sides.values() for side in some])), strict=True)
-        )
-    entries = {name: entry(name, some, budget) for name, some in seen.items()}
+        found = iter(all_watched([side for some in sides.values() for side in some]))
+        seen = {name: list(islice(found, len(some))) for name, some in sides.items()}
+    entries = {name: entry(name, seen[name], budget) for name in (*streams, "analyze")}
+    entries |= {f"{name}_process": whole(name, seen[name], scale) for name in scale.analyses}
     first = entries.pop("stream")
     work = {
         "files": list(scale.inputs),
@@ -136,13 +211,10 @@ def measure(quick: bool) -> Outcome:
         "jets": [watched.result["jets"] // scale.epochs for watched in seen["stream"]],
         "epochs": scale.epochs,
         "buffer": scale.training.get("buffer", 200_000),
-        "memory_is": "proportional set size of all processes, looked at every 50 ms",
+        "memory_is": "proportional set size of all processes, looked at every 50 ms; "
+        "of one process: the largest resident set size ever",
     }
     return Outcome("memory", first["ratio"], first["ratio_is"], first["ours"], first["other"], work, entries)
-
-
-def _in_threes(seen: Sequence[Watched]) -> list[Sequence[Watched]]:
-    return [seen[start : start + 3] for start in range(0, len(seen), 3)]
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ finish() {
       >"$folder/report.tmp"
     mv "$folder/report.tmp" "$folder/report.json"
   fi
-  rm -rf "$scratch"
+  [ -n "${_CONDOR_SCRATCH_DIR:-}" ] || rm -rf "$scratch" # HTCondor removes its own, off the job's time
   echo "== item $index: exit code $code"
   exit "$code"
 }

@@ -1,12 +1,13 @@
 """The same data/MC job as a coffea processor: NanoAOD schema, virtual arrays, awkward, hist; one core.
 
 It is written as an analysis would write it: collections of the schema, constituents by their links, inputs flattened,
-padded to the longest jet of the batch. The network's class is that of the package, with the same weights.
+padded to the longest jet of the batch (`coffea_networks`).
 """
 
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,9 @@ from coffea import processor
 from coffea.nanoevents import NanoAODSchema
 
 from benchmarks.measuring import Stopwatch, options_of_side
-from pfnano_tag.models.deepsets import DeepSets, DeepSetsConfig
+from benchmarks.sides.coffea_networks import NODES, network, probabilities
 
-NODES = ("b", "bb", "lepb", "c", "uds", "g")
 TRANSFORMS = {"log": 1.0, "log100": 100.0}
-BATCH = 512
 
 NanoAODSchema.warn_missing_crossrefs = False
 
@@ -41,18 +40,13 @@ class DataMC(processor.ProcessorABC):
         folder = Path(options["folder"])
         self.features = json.loads((folder / "inputs.json").read_text())
         self.wanted = options["inputs"]
-        self.widths = {}
+        self.batch = options["batch"]
+        widths: dict[str, int] = {}
         for f in self.features:
             group = f["id"].partition("/")[0]
-            self.widths[group] = self.widths.get(group, 0) + 1
-        self.module = self._network(options, folder)
-
-    def _network(self, options: dict[str, Any], folder: Path) -> torch.nn.Module:
-        with np.load(folder / f"{options['model']}.npz") as file:
-            weights = {name: torch.from_numpy(file[name]) for name in file.files}
-        module = DeepSets(DeepSetsConfig(features=self.widths, classes=len(NODES)))
-        module.load_state_dict(weights)
-        return module.eval()
+            widths[group] = widths.get(group, 0) + 1
+        self.groups = [group for group in widths if group != "jet"]
+        self.needs_vectors, self.module = network(options, widths)
 
     def process(self, events: Any) -> dict[str, Any]:
         """Select the leading clean jet of each event, make inputs, apply the network, fill."""
@@ -91,8 +85,9 @@ class DataMC(processor.ProcessorABC):
                 x = _histogram(f["axis"], values[kept], *(one[kept] for one in repeated))
                 output[f"input_{group}_{name}"] = x
             scaled.setdefault(group, []).append(_scaled(values, default, f))
-        counts = {group: columns[group]["_counts"] for group in self.widths if group != "jet"}
-        scores = self._predict(scaled, counts)
+        counts = {group: columns[group]["_counts"] for group in self.groups}
+        vectors = {group: columns[group]["_vectors"] for group in self.groups} if self.needs_vectors else None
+        scores = probabilities(self.module, scaled, counts, vectors, self.batch)
         self._fill_scores(output, scores, flavour, weight)
         return output
 
@@ -122,34 +117,17 @@ class DataMC(processor.ProcessorABC):
             else:
                 values |= {"deltaR": distance - 0.6, "isGamma": abs(one.pdgId) == 22}
             found[group] = {name: (_flat(value), counts, no_track) for name, value in values.items()}
-            found[group]["_counts"] = counts
+            found[group] |= {"_counts": counts, "_vectors": _vectors(one) if self.needs_vectors else None}
         vertices = events.JetSVs
         vertices = vertices[vertices.jetIdx == place]
         counts = ak.to_numpy(ak.num(vertices.pt))
         names = ("pt", "mass", "ntracks", "chi2", "d3d", "d3dsig", "costhetasvpv")
         found["sv"] = {name: (_flat(vertices[name]), counts, None) for name in names}
         found["sv"]["enratio"] = (_flat(vertices.enration / (1 - jet.rawFactor)), counts, None)
-        found["sv"]["_counts"] = counts
+        found["sv"] |= {"_counts": counts, "_vectors": None}
+        if self.needs_vectors:
+            found["sv"]["_vectors"] = _vertex_vectors(events.SV, vertices, jet)
         return found
-
-    def _predict(self, scaled: dict[str, list[np.ndarray]], counts: dict[str, np.ndarray]) -> np.ndarray:
-        """Probabilities in batches, padded to the longest jet of each."""
-        jet = torch.from_numpy(np.stack(scaled["jet"], axis=1))
-        flat = {group: np.stack(scaled[group], axis=1) for group in counts}
-        starts = {group: np.concatenate([[0], np.cumsum(one)]) for group, one in counts.items()}
-        out = []
-        for first in range(0, len(jet), BATCH):
-            last = min(first + BATCH, len(jet))
-            x, mask = {}, {}
-            for group, one in counts.items():
-                here, rows = one[first:last], slice(starts[group][first], starts[group][last])
-                longest = max(1, int(here.max(initial=0)))
-                mask[group] = torch.from_numpy(np.arange(longest) < here[:, None])
-                x[group] = torch.zeros(last - first, longest, flat[group].shape[1])
-                x[group][mask[group]] = torch.from_numpy(flat[group][rows])
-            with torch.inference_mode():
-                out.append(self.module(jet[first:last], x, mask).softmax(1).numpy())
-        return np.concatenate(out) if out else np.zeros((0, len(NODES)), dtype=np.float32)
 
     def _fill_scores(
         self, output: dict[str, Any], scores: np.ndarray, flavour: np.ndarray, weight: np.ndarray
@@ -200,6 +178,43 @@ def _scaled(values: np.ndarray, default: np.ndarray, f: dict[str, Any]) -> np.nd
     return np.where(default, np.float32(f["default"]), scaled).astype(np.float32)
 
 
+def _vectors(candidates: Any) -> np.ndarray:
+    return _four_vectors(candidates.pt, candidates.eta, candidates.phi, candidates.mass)
+
+
+def _four_vectors(pt: Any, eta: Any, phi: Any, mass: Any) -> np.ndarray:
+    px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+    energy = np.sqrt(px**2 + py**2 + pz**2 + mass**2)
+    return np.stack([_flat(one) for one in (px, py, pz, energy)], axis=1)
+
+
+def _vertex_vectors(table: Any, vertices: Any, jet: Any) -> np.ndarray:
+    """Four-vectors of the vertices of one jet per event; those that are not in the table from distance and energy."""
+    counts = ak.to_numpy(ak.num(vertices.pt))
+    first = np.concatenate([[0], np.cumsum(ak.to_numpy(ak.num(table.eta)))])[:-1]
+    eta, phi, pt, mass = (
+        np.repeat(ak.to_numpy(jet[name]).astype(float), counts) for name in ("eta", "phi", "pt", "mass")
+    )
+    own = {
+        name: ak.to_numpy(ak.flatten(vertices[name]))
+        for name in ("sVIdx", "phirel", "deltaR", "enration", "pt", "mass")
+    }
+    wide = {name: values.astype(float) for name, values in own.items()}
+    size = np.sqrt(np.clip((wide["deltaR"] + 0.5) ** 2 - wide["phirel"] ** 2, 0, None))
+    energy = wide["enration"] * np.sqrt((pt * np.cosh(eta)) ** 2 + mass**2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosh = np.sqrt(np.clip(energy**2 - wide["mass"] ** 2, 0, None)) / wide["pt"]
+    backward = np.abs(np.cosh(eta - size) - cosh) < np.abs(np.cosh(eta + size) - cosh)
+    eta_sv, phi_sv = eta + np.where(backward, -size, size), phi + wide["phirel"]
+    known = own["sVIdx"] >= 0
+    row = (np.repeat(first, counts) + own["sVIdx"])[known]
+    eta_sv[known] = ak.to_numpy(ak.flatten(table.eta))[row]
+    phi_sv[known] = ak.to_numpy(ak.flatten(table.phi))[row]
+    px, py, pz = wide["pt"] * np.cos(phi_sv), wide["pt"] * np.sin(phi_sv), wide["pt"] * np.sinh(eta_sv)
+    energy = np.sqrt(px**2 + py**2 + pz**2 + wide["mass"] ** 2)
+    return np.stack([px, py, pz, energy], axis=1).astype(np.float32)
+
+
 def main() -> None:
     """Run the processor; print its time and, where asked, its histograms summed over flavours."""
     torch.set_num_threads(1)
@@ -210,6 +225,8 @@ def main() -> None:
     with Stopwatch() as watch:
         found = runner({"mc": {"files": {options["file"]: "Events"}}}, processor_instance=DataMC(options))
     versions = {"coffea": coffea.__version__, "awkward": ak.__version__, "hist": hist.__version__}
+    if options["network"] == "weaver":
+        versions["weaver-core"] = version("weaver-core")
     result: dict[str, Any] = {**watch.seconds, "versions": versions}
     result["jets"] = float(found["jet_pt"].sum(flow=True).value)
     if options.get("contents"):

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.measuring import options_of_side
+from benchmarks.measuring import options_of_side, peak_memory
 from benchmarks.sides.stream import open_stream
 from pfnano_tag.analyze import stage as analysis
+from pfnano_tag.analyze.result import JobResult
 from pfnano_tag.card import read_card
 from pfnano_tag.card.folder import prepared_path
 from pfnano_tag.prepare.prepared import read_prepared
@@ -29,9 +30,13 @@ def stream(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def analyze(options: dict[str, Any]) -> dict[str, Any]:
-    """Run the job of a file."""
+    """Run the job of a file; `imports` and `high_water`: most memory of the process before and at the end [bytes]."""
+    imports = peak_memory()
     analysis.run(read_card(options["card"]), "ttbar", options["file"], options["output"])
-    return {}
+    high_water = peak_memory()
+    with JobResult(options["output"]) as result:
+        jets = round(float(result.read("jet_pt").values.sum()))  # generated events have weight one
+    return {"imports": imports, "high_water": high_water, "jets": jets}
 
 
 def main() -> None:

@@ -101,8 +101,8 @@ def read_report(item: Path, name: str = REPORT) -> Report | None:
 
 
 def job_folders(card: Card) -> list[Path]:
-    """Return the job folders of a study, oldest first by name."""
-    return sorted(path.parent for path in (card.folder / "jobs").glob("*/job.json"))
+    """Return the job folders of a study, oldest first."""
+    return sorted((path.parent for path in (card.folder / "jobs").glob("*/job.json")), key=_made)
 
 
 def short_of(item: Path, report: Report) -> list[str]:
@@ -162,7 +162,20 @@ def collected(job: Path) -> dict[str, int]:
 
 
 def _stage(job: Path) -> str:
-    return str(json.loads((job / "job.json").read_text(encoding="utf-8"))["stage"])
+    return str(_about(job).get("stage", ""))
+
+
+def _made(job: Path) -> tuple[str, str]:
+    return str(_about(job).get("made", "")), job.name
+
+
+def _about(job: Path) -> dict[str, Any]:
+    """Return what a job folder says of itself; nothing where that can't be read, which `submit status` refuses."""
+    try:
+        return dict(json.loads((job / "job.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        log.warning("%s: can't be read: %s", job / "job.json", error)
+        return {}
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def status_of_chain(chain: Chain) -> ChainStatus:
         return ChainStatus(chain.path, chain.stages, "waiting")
     for step, code in steps:
         if code != EXIT_COMPLETE:
-            why = f"'{step}' ended with exit code {code}: {_last_error(chain)} (log: {chain.path / 'log.txt'})"
+            why = f"'{step}' ended with exit code {code}: {_error_of(chain, step)} (log: {chain.path / 'log.txt'})"
             return ChainStatus(chain.path, chain.stages, "stopped", why)
     last = steps[-1][0] if steps else "submitted"
     final = "before compare" if chain.stages[-1] == "compare" else f"after {chain.stages[-1]}"
@@ -79,10 +79,13 @@ def status_of_chain(chain: Chain) -> ChainStatus:
     return ChainStatus(chain.path, chain.stages, "under way", f"last step: {last}")
 
 
-def _last_error(chain: Chain) -> str:
+def _error_of(chain: Chain, step: str) -> str:
+    """Return what a step said is wrong: steps behind it may have said more."""
     lines = _log(chain.path / "log.txt")
+    begun = max((place for place, line in enumerate(lines) if line.endswith(f" {step}")), default=-1)
+    lines = lines[begun + 1 :]
     said = [line for line in lines if line.startswith(("error: ", "incomplete: "))]
-    return said[-1] if said else next(iter(reversed(lines)), "no message")
+    return next(iter(said), next(iter(reversed(lines)), "no message"))
 
 
 def _lost(chain: Chain) -> str:

@@ -265,6 +265,17 @@ def _numbers(items: Sequence[ItemStatus]) -> Iterable[str]:
         cpu, memory, setup = (max(getattr(item, key) for item in ran) for key in ("cpu", "memory", "setup"))
         total = sum(item.cpu for item in ran)
         yield (
-            f"CPU time of the last runs: {total / 3600:.2f} h, longest {cpu:.0f} s; largest memory {memory:.0f} MB; "
-            f"longest set-up {setup:.0f} s"
+            f"CPU time of the last runs: {_time(total)}, longest {_time(cpu)}; largest memory {memory:.0f} MB; "
+            f"longest set-up {_time(setup)}"
         )
+
+
+def _time(seconds: float) -> str:
+    """Return a time in words, to two digits or so."""
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

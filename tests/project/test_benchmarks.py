@@ -11,6 +11,7 @@ from pathlib import Path
 import awkward as ak
 import numpy as np
 import pytest
+import torch
 import uproot
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,9 +37,14 @@ from benchmarks import (  # noqa: E402
     watching,
 )
 from benchmarks.measuring import Different, Missing, Side, SideFailed, Stopwatch  # noqa: E402
+from benchmarks.sides.datamc import without_masses  # noqa: E402
 from benchmarks.sides.digests import digest  # noqa: E402
 from benchmarks.sides.projections import largest_difference, project, save  # noqa: E402
 from benchmarks.sides.salt_names import name_in_salt  # noqa: E402
+from pfnano_tag.models.particle_transformer import (  # noqa: E402
+    ParticleTransformer,
+    ParticleTransformerConfig,
+)
 
 NAMES = ("read", "loader", "memory", "attack", "training", "datamc")
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.sh"))
@@ -178,7 +184,9 @@ def test_an_input_from_another_specification_is_missing(monkeypatch, tmp_path):
 def test_the_inputs_of_the_benchmarks_are_made():
     used = {case.input for case in (*read.FULL, *read.QUICK)} | {*memory.FULL.inputs, *memory.QUICK.inputs}
     used |= {attack.FULL.input, attack.QUICK.input, quality.FULL.input, quality.QUICK.input}
-    used |= {datamc.LARGE, datamc.SMALL, datamc.LZMA}
+    used |= {
+        file for scale in (datamc.FULL, datamc.QUICK) for file in (scale.deepsets, scale.transformer, scale.lzma)
+    }
     assert used | {"jets_30k", "jets_200k"} == inputs.INPUTS.keys()
     for scale in (memory.FULL, memory.QUICK):
         entries = [inputs.INPUTS[name].entries for name in scale.inputs]
@@ -196,6 +204,43 @@ def test_histograms_of_the_two_jobs_must_be_alike():
             datamc.check_same(mine, {**mine, "jet_pt": other})
     with pytest.raises(Different, match="on one side only"):
         datamc.check_same(mine, {"jet_pt": mine["jet_pt"]})
+
+
+def test_networks_that_are_compared_do_not_see_the_rounding_of_four_vectors():
+    """Two tracks and a photon, once more with the last bit of each four-vector moved; ln m2 follows, all else not."""
+    torch.manual_seed(1)
+    module = ParticleTransformer(ParticleTransformerConfig({"jet": 0, "charged": 3}, 6, jet_inputs=False)).eval()
+    x, mask = {"charged": torch.randn(1, 3, 3)}, {"charged": torch.ones(1, 3, dtype=torch.bool)}
+    momenta = torch.tensor([[80.0, 30, 60], [3, -4, 0.5], [12, 5, 9]])
+    vectors = torch.cat([momenta, momenta.square().sum(1, keepdim=True).sqrt()], dim=1)
+    moved = vectors.clone()
+    moved[:, 3] = torch.nextafter(vectors[:, 3], torch.tensor(torch.inf))
+
+    def difference():
+        with torch.inference_mode():
+            first, second = (module(torch.zeros(1, 0), x, mask, {"charged": v[None]}) for v in (vectors, moved))
+        return float((first - second).abs().max())
+
+    assert difference() > 1e-3
+    without_masses(module)
+    assert difference() < 1e-5
+
+
+def test_memory_of_whole_processes_against_their_limit():
+    def seen(megabytes):
+        result = {"high_water": megabytes * 1e6, "imports": 400e6, "jets": 5}
+        return watching.Watched(300.0, 350.0, 1, result)
+
+    found = memory.whole("analyze", [seen(600), seen(900), seen(800)], memory.FULL)
+    assert found["ratio"] == 0.75
+    assert found["ours"]["by_size"] == {"1x": 600, "4x": 900, "16x": 800}
+    assert found["ours"]["imports"] == 400
+    assert "three DeepSets" in found["ratio_is"]
+    assert "1x 600, 4x 900, 16x 800" in found["ratio_is"]
+    alone = memory.whole("analyze_transformer_all", [seen(500)], memory.FULL)
+    assert alone["ratio"] == 0.25
+    with pytest.raises(ValueError, match="zip"):
+        memory.whole("analyze", [seen(600)], memory.FULL)
 
 
 @pytest.fixture

@@ -194,6 +194,16 @@ def test_a_dag_has_a_node_per_stage_and_one_per_item(card, done, monkeypatch):
         hand_over_chain(card, chain)
 
 
+def test_the_status_names_the_step_that_failed_first(card):
+    chain = make_chain(card, "condor", ["prepare", "compare"])
+    said = "12:00:00 before prepare\nerror: no room\n12:00:01 before compare\nincomplete: nothing to compare\n"
+    (chain.path / "log.txt").write_text(f"12:00:00 before prepare\nerror: earlier\n{said}")
+    (chain.path / "steps.txt").write_text("submitted -1\nbefore prepare 2\nbefore compare 75\n")
+    status = status_of_chain(chain)
+    assert status.condition == "stopped"
+    assert status.why.startswith("'before prepare' ended with exit code 2: error: no room (log: ")
+
+
 def test_a_stage_whose_models_are_not_trained_is_refused(card, done):
     chain = make_chain(card, "local", ["analyze"])
     with pytest.raises(CheckpointError, match="no trained model 'a'"):
