@@ -4,9 +4,11 @@
 #   tests/integration/run.sh xrootd    reading from root:// servers that die, freeze and come back
 #   tests/integration/run.sh slurm     jobs, and chains of them, on a SLURM of this machine (as root)
 #   tests/integration/run.sh condor    jobs on an HTCondor: killed, held, evicted, short of memory; chains by DAGMan
+#   tests/integration/run.sh root      C++ ROOT adds up and reads what we write (no service; fetches 250 MB)
 #   tests/integration/run.sh env       packing the environment; jobs from the archive give the same bits (no service)
 #
 # PFNANO_TAG_CONDOR names a folder that keeps HTCondor's packages from run to run; else they are fetched each time.
+# PFNANO_TAG_ROOT names a Python that has ROOT; else one is made.
 # Further arguments go to pytest. A second run at the same time is no problem: ports are chosen free.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -39,8 +41,8 @@ install_extra() {
 
 service="${1:-}"
 case "$service" in
-  xrootd | slurm | condor | env) shift ;;
-  *) fail "'$service' is no service; known: xrootd, slurm, condor, env" ;;
+  xrootd | slurm | condor | env | root) shift ;;
+  *) fail "'$service' is no service; known: xrootd, slurm, condor, env, root" ;;
 esac
 bash scripts/setup.sh
 source scripts/activate.sh
@@ -69,6 +71,16 @@ case "$service" in
     install_packages slurmctld slurm-wlm munge
     install_packages zstd zstd
     install_extra pack venv_pack venv-pack2
+    ;;
+  root)
+    if [ -z "${PFNANO_TAG_ROOT:-}" ]; then # in an environment of its own: this project needs no ROOT
+      scratch="$(mktemp -d "${TMPDIR:-/tmp}/root.XXXXXX")"
+      trap 'rm -rf "$scratch"' EXIT
+      python -m venv "$scratch"
+      echo "integration: installing root into an environment of its own"
+      "$scratch/bin/python" -m pip install --quiet --disable-pip-version-check root==0.1a12 numpy
+      export PFNANO_TAG_ROOT="$scratch/bin/python"
+    fi
     ;;
   env)
     install_packages zstd zstd
