@@ -26,11 +26,13 @@ ATTACKS_NEED_TORCH = (
     "or take the variants out (histograms.variants=[])"
 )
 
-LARGEST_TOKENS = 1024
-"""Constituents that a network of sequences takes at once on a CPU: what its widest layers make of them (2 kB each)
-then stays in a cache."""
+LARGEST_TOKENS = 2048
+"""Constituents that a network of sequences takes at once on a CPU: many, as each batch reads the weights anew; few,
+as what a layer makes of them (up to 2 kB each) should stay in a cache."""
+LARGEST_TOKENS_OF_GRADIENT = 1024
+"""The same for an attack, which keeps what all layers make of them (about 100 kB each)."""
 LARGEST_TOKENS_OF_GPU = 65536
-"""The same on a GPU, which wants to be filled."""
+"""Constituents that a GPU takes at once, which wants to be filled."""
 
 
 def predict(
@@ -73,7 +75,7 @@ def predict(
     out = torch.empty(len(flat), len(tagger.classes))
     device = device_of(tagger.module)
     with evaluating(tagger.module):
-        for indices in inference_batches(tagger.module, flat, batch_size):
+        for indices in inference_batches(tagger.module, flat, batch_size, gradient=attack is not None):
             batch = collate(flat, indices, label).to(device)
             if attack is not None:
                 batch = attack(tagger.module, batch)
@@ -122,15 +124,28 @@ def _outputs(tagger: Tagger, batch: Batch) -> Outputs:
     return outputs["flavour"].softmax(1), numbers_of(tagger.module, outputs)
 
 
-def inference_batches(module: nn.Module, flat: FlatInputs, batch_size: int) -> list[Tensor]:
+def inference_batches(module: nn.Module, flat: FlatInputs, batch_size: int, gradient: bool = False) -> list[Tensor]:
     """Jets of each batch, sorted by length; for a network of sequences, long jets come fewer at once.
 
     Where there are enough jets of one length, they make batches of their own: those have no padding.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Network.
+    flat : FlatInputs
+        All jets.
+    batch_size : int
+        Most jets at once.
+    gradient : bool
+        Whether the network goes backward too, for which all layers' results are kept: fewer at once on a CPU.
     """
     lengths = flat.lengths
     if not module.wants_buckets:
         return bucketed(lengths, batch_size)
-    most = LARGEST_TOKENS if device_of(module) == CPU else LARGEST_TOKENS_OF_GPU
+    most = LARGEST_TOKENS_OF_GPU
+    if device_of(module) == CPU:
+        most = LARGEST_TOKENS_OF_GRADIENT if gradient else LARGEST_TOKENS
     order = torch.argsort(lengths, stable=True)
     unique, counts = lengths[order].unique_consecutive(return_counts=True)
     batches: list[Tensor] = []

@@ -2,8 +2,8 @@
 
 Dense layers, norms and residuals work on real tokens only; the scores alone are padded.
 
-Shape suffixes: B jets, T real tokens of all jets, L slots of a jet (padded), Q query rows (tokens, or one class token
-per jet), D width, H heads, E width of a head.
+Shape suffixes: B jets, T real tokens of all jets, L slots of a jet (padded), S >= L slots for its keys, Q query rows
+(tokens, or one class token per jet), D width, H heads, E width of a head.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pfnano_tag.models.layers import ACTIVATIONS, Tokens, exporting
+from pfnano_tag.models.layers import ACTIVATIONS, exporting
+from pfnano_tag.models.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,12 @@ class AttentionBlock(nn.Module):
         tokens : Tokens
             Where they go in their jets.
         bias : Tensor
-            Added to the scores, broadcast to (B, H, L, L).
+            Added to the scores, broadcast to (B, H, L, S).
         """
-        query, key, value = tokens.padded(self.project_in(self.norm_in(x_TD))).chunk(3, dim=-1)
-        attended = tokens.rows(self._attend(query, key, value, bias))
+        width = x_TD.shape[1]
+        query_TD, others_TD = self.project_in(self.norm_in(x_TD)).split([width, 2 * width], dim=-1)
+        key_BSD, value_BSD = tokens.keys(others_TD).chunk(2, dim=-1)
+        attended = tokens.rows(self._attend(tokens.padded(query_TD), key_BSD, value_BSD, bias))
         return self._finish(x_TD, attended, tokens.jet_T, len(tokens.mask_BL))
 
     def of_class(self, class_BD: Tensor, x_TD: Tensor, tokens: Tokens, bias: Tensor) -> Tensor:
@@ -131,16 +134,16 @@ class AttentionBlock(nn.Module):
         class_BD : Tensor
             Class tokens.
         x_TD, tokens, bias
-            As for `forward`; `bias` broadcasts to (B, H, 1, 1 + L).
+            As for `forward`; `bias` broadcasts to (B, H, 1, 1 + S).
         """
         width, heads = class_BD.shape[1], self.heads
         of_query, of_key, of_value = self.project_in.weight.unflatten(0, (3, heads, width // heads)).unbind()
         query_BD = F.linear(class_BD, of_query.flatten(0, 1), self._offset(0))
-        others_BLD = tokens.padded(self.norm_in(x_TD))
-        every_BLD = torch.cat([self.norm_in(class_BD)[:, None], others_BLD], dim=1)
+        others_BSD = tokens.keys(self.norm_in(x_TD))
+        every_BSD = torch.cat([self.norm_in(class_BD)[:, None], others_BSD], dim=1)
         query_HBD = query_BD.unflatten(1, (heads, -1)).transpose(0, 1) @ of_key
-        score_BHL = query_HBD.transpose(0, 1) @ every_BLD.transpose(1, 2) * (width // heads) ** -0.5
-        mean_BHD = (score_BHL + bias.squeeze(2)).softmax(-1) @ every_BLD
+        score_BHS = query_HBD.transpose(0, 1) @ every_BSD.transpose(1, 2) * (width // heads) ** -0.5
+        mean_BHD = (score_BHS + bias.squeeze(2)).softmax(-1) @ every_BSD
         attended_HBE = mean_BHD.transpose(0, 1) @ of_value.transpose(1, 2)
         attended = attended_HBE.transpose(0, 1).flatten(1)
         offset = self._offset(2)
@@ -152,8 +155,8 @@ class AttentionBlock(nn.Module):
         offset: Tensor | None = self.project_in.bias
         return None if offset is None else offset.chunk(3)[part]
 
-    def _attend(self, query_BLD: Tensor, key_BLD: Tensor, value_BLD: Tensor, bias: Tensor) -> Tensor:
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query_BLD, key_BLD, value_BLD))
+    def _attend(self, query_BLD: Tensor, key_BSD: Tensor, value_BSD: Tensor, bias: Tensor) -> Tensor:
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query_BLD, key_BSD, value_BSD))
         dropout = self.dropout if self.training else 0.0
         if exporting():  # torch's own kernel decides on a layout that the exporter takes for another
             out = (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5 + bias).softmax(-1) @ v

@@ -1,14 +1,13 @@
 """Layers shared by the networks.
 
-Shape suffixes: B jets, N constituents of one group (padded), S slots of one group (a fixed number), L slots for the
-tokens of all groups (packed to the left, padded), T real tokens of all jets, F features, D width.
+Shape suffixes: B jets, N constituents of one group (padded), S slots of one group (a fixed number), T rows, F
+features, D width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -250,120 +249,13 @@ def first_slots(x_BNF: Tensor, mask_BN: Tensor, slots: int) -> tuple[Tensor, Ten
     return torch.where(mask_BS[:, :, None], x_BSF, 0), mask_BS
 
 
-def scatter_rows(rows_TD: Tensor, slots_T: Tensor, size: int) -> Tensor:
-    """Place rows at the given slots of a zero matrix of `size` rows; its gradient is a plain gather."""
-    return rows_TD.new_zeros(size, rows_TD.shape[1]).index_copy(0, slots_T, rows_TD)
+def scatter_rows(rows_TD: Tensor, slots_T: Tensor, size: int, free: Tensor | None = None) -> Tensor:
+    """Place rows at the given slots of a zero matrix of `size` rows; its gradient is a plain gather.
 
-
-@dataclass(frozen=True)
-class Tokens:
-    """Where the real tokens of jets go: rows without padding for dense layers, padded sequences for attention.
-
-    Parameters
-    ----------
-    order_T : Tensor
-        int64, brings rows that come group by group, as in `torch.cat([x_BNF[mask_BN] for each group])`, jet by jet.
-    slots_T : Tensor
-        int64, rising: slot of each row, jet by jet, in the flattened (B * L) sequences.
-    mask_BL : Tensor
-        bool, True for real tokens, which stand to the left; L is the longest jet's number of tokens, at least 1.
+    Where the other slots are known (`free`, int64), only those are set to zero first.
     """
-
-    order_T: Tensor
-    slots_T: Tensor
-    mask_BL: Tensor
-
-    @classmethod
-    def of(cls, masks_BN: Sequence[Tensor]) -> Tokens:
-        """Pack the real constituents of several padded groups, one group behind the other.
-
-        Parameters
-        ----------
-        masks_BN : sequence of Tensor
-            bool (B, N) of each group, True for real constituents.
-        """
-        counts = torch.stack([mask.sum(1) for mask in masks_BN])
-        total_B = counts.sum(0)
-        if exporting():
-            length = sum(mask.shape[1] for mask in masks_BN)
-        else:
-            length = max(1, int(total_B.max())) if len(total_B) else 1
-        before = counts.cumsum(0) - counts
-        first = torch.arange(len(total_B), device=total_B.device) * length
-        slots = []
-        for mask, start in zip(masks_BN, before, strict=True):
-            place_BN = (first + start)[:, None] + mask.cumsum(1) - 1
-            slots.append(place_BN[mask])
-        mask_BL = torch.arange(length, device=total_B.device) < total_B[:, None]
-        slots_T, order_T = torch.cat(slots).sort()
-        return cls(order_T, slots_T, mask_BL)
-
-    def parts(self, constituents: int | None) -> list[Part]:
-        """Cut into neighbouring jets with about so many tokens together, each part padded to its longest jet.
-
-        Parameters
-        ----------
-        constituents : int or None
-            Tokens of a part, one jet's more at most; None: all jets are one part.
-        """
-        if constituents is None or not len(self.mask_BL):
-            return [Part(slice(None), slice(None), self)]
-        counts_B = self.mask_BL.sum(1)
-        behind_B = counts_B.cumsum(0)
-        if int(behind_B[-1]) <= constituents:
-            return [Part(slice(None), slice(None), self)]
-        part_B = (behind_B - 1).clamp(min=0).div(constituents, rounding_mode="floor")
-        ends = part_B.unique_consecutive(return_counts=True)[1].cumsum(0).tolist()
-        rows = [0, *(int(behind_B[end - 1]) for end in ends)]
-        jets = [0, *ends]
-        return [
-            self._part(slice(*jets[i : i + 2]), slice(*rows[i : i + 2]), int(counts_B[jets[i] : jets[i + 1]].max()))
-            for i in range(len(ends))
-        ]
-
-    def _part(self, jets: slice, rows: slice, longest: int) -> Part:
-        length, padded = max(1, longest), self.mask_BL.shape[1]
-        jet_T = self.jet_T[rows]
-        slots_T = self.slots_T[rows] - jet_T * padded + (jet_T - jets.start) * length
-        every_T = torch.arange(len(slots_T), device=slots_T.device)
-        return Part(jets, rows, Tokens(every_T, slots_T, self.mask_BL[jets, :length]))
-
-    @property
-    def _is_full(self) -> bool:
-        """Whether all jets are as long as the longest: there is no padding."""
-        return not exporting() and len(self.slots_T) == self.mask_BL.numel()
-
-    @property
-    def jet_T(self) -> Tensor:
-        """Jet of each row, int64."""
-        return self.slots_T.div(self.mask_BL.shape[1], rounding_mode="floor")
-
-    def padded(self, rows_TD: Tensor) -> Tensor:
-        """Rows as one sequence per jet (B, L, D), zero in the padding."""
-        if self._is_full:
-            return rows_TD.view(*self.mask_BL.shape, rows_TD.shape[1])
-        padded = scatter_rows(rows_TD, self.slots_T, self.mask_BL.numel())
-        return padded.view(*self.mask_BL.shape, rows_TD.shape[1])
-
-    def rows(self, padded_BLD: Tensor) -> Tensor:
-        """Rows (T, D) of padded sequences."""
-        if self._is_full:
-            return padded_BLD.flatten(0, 1)
-        return padded_BLD.flatten(0, 1).index_select(0, self.slots_T)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some neighbouring jets of a batch.
-
-    Parameters
-    ----------
-    jets, rows : slice
-        Which jets, and which of the batch's rows (T) are theirs.
-    tokens : Tokens
-        Of these jets alone, in order already.
-    """
-
-    jets: slice
-    rows: slice
-    tokens: Tokens
+    if free is None:
+        places = rows_TD.new_zeros(size, rows_TD.shape[1])
+    else:
+        places = rows_TD.new_empty(size, rows_TD.shape[1]).index_fill_(0, free, 0)
+    return places.index_copy_(0, slots_T, rows_TD)

@@ -23,10 +23,10 @@ from torch.utils.checkpoint import checkpoint
 
 from pfnano_tag.models.attention import AttentionBlock, Style
 from pfnano_tag.models.heads import ConstituentHead, JetHead, PairHead, pairs_of
-from pfnano_tag.models.layers import Tokens
 from pfnano_tag.models.pairs import MASKED_SCORE, padding_bias
 from pfnano_tag.models.task_losses import FixedWeights, GeometricMean, LearnedWeights, weighted_sum
 from pfnano_tag.models.tasks import Entries, Task, default_of
+from pfnano_tag.models.tokens import Tokens
 
 FLAVOUR = "flavour"
 """The task that a network always has."""
@@ -346,7 +346,7 @@ class Multitask(nn.Module):
             masks[REGISTERS] = torch.ones(len(jet_BF), len(self.registers), dtype=torch.bool, device=jet_BF.device)
         tokens = Tokens.of(list(masks.values()))
         x_TD = torch.cat(rows).index_select(0, tokens.order_T)
-        bias = padding_bias(tokens.mask_BL, x_TD.dtype)
+        bias = padding_bias(tokens.key_mask_BS, x_TD.dtype)
         for block in self.blocks:
             if self.config.recompute and self.training:
                 x_TD = checkpoint(block, x_TD, tokens, bias, use_reentrant=False)

@@ -3,7 +3,8 @@
 Features and their order as in the Particle Transformer (Qu, Li, Qian, arXiv:2202.03772, eq. 3) and its reference
 implementation: ln kT, ln z, ln Delta, ln m2, with the true rapidity.
 
-Shape suffixes: B jets, L tokens (packed to the left, padded), P real pairs i >= j of all jets, H heads.
+Shape suffixes: B jets, T real tokens of all jets, L slots of a jet (packed to the left, padded), S >= L slots for its
+keys, P real pairs i >= j of all jets, H heads.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pfnano_tag.models.layers import ACTIVATIONS, RowNorm, exporting
+from pfnano_tag.models.tokens import Tokens
 
 PAIR_FEATURES = ("ln_kt", "ln_z", "ln_delta", "ln_m2")
 FLOOR = 1e-8
@@ -85,37 +87,39 @@ class _Pairs:
     features_P4 : Tensor
         From `pair_features`.
     place_P, mirrored_P : Tensor
-        int64, place of (i, j) and of (j, i) in the flattened (B, L, L) matrices.
-    jets, length : int
-        B and L.
+        int64, place of (i, j) and of (j, i) in the flattened (B, L, S) matrices.
+    tokens : Tokens
+        Of these jets.
     """
 
     features_P4: Tensor
     place_P: Tensor
     mirrored_P: Tensor
-    jets: int
-    length: int
+    tokens: Tokens
 
     @classmethod
-    def of(cls, vectors_BL4: Tensor, mask_BL: Tensor) -> _Pairs:
-        jets, length = mask_BL.shape
+    def of(cls, vectors_T4: Tensor, tokens: Tokens) -> _Pairs:
+        mask_BL = tokens.mask_BL
+        length, keys = mask_BL.shape[1], tokens.key_mask_BS.shape[1]
         below = torch.ones(length, length, dtype=torch.bool, device=mask_BL.device).tril()
         jet_P, i_P, j_P = (mask_BL[:, :, None] & mask_BL[:, None, :] & below).nonzero(as_tuple=True)
         first_P = jet_P * length
         first, second = first_P + i_P, first_P + j_P
         with torch.no_grad():  # four-vectors are data, never attacked here
-            tokens = kinematics(vectors_BL4).flatten(0, 1)
-            features_P4 = pair_features(tokens.index_select(0, first), tokens.index_select(0, second))
-        return cls(features_P4, first * length + j_P, second * length + i_P, jets, length)
+            of_tokens = tokens.padded(kinematics(vectors_T4)).flatten(0, 1)
+            features_P4 = pair_features(of_tokens.index_select(0, first), of_tokens.index_select(0, second))
+        return cls(features_P4, first * keys + j_P, second * keys + i_P, tokens)
 
     def bias(self, embedded_PH: Tensor) -> Tensor:
-        """Embedded pairs as matrices (B, H, L, L), zero where either token is padding."""
+        """Embedded pairs as matrices (B, H, L, S); padded keys have `MASKED_SCORE`."""
         # Heads come first, so that each head's bias is a contiguous matrix; both halves of it are set.
-        bias_HP = embedded_PH.t()
-        empty = bias_HP.new_zeros(len(bias_HP), self.jets * self.length * self.length)
-        lower = empty.index_copy(1, self.place_P, bias_HP)
-        both = lower.index_copy(1, self.mirrored_P, bias_HP)
-        return both.view(len(bias_HP), self.jets, self.length, self.length).transpose(0, 1)
+        heads, length = embedded_PH.shape[1], self.tokens.mask_BL.shape[1]
+        padding_B11S = padding_bias(self.tokens.key_mask_BS, embedded_PH.dtype)
+        empty_HBLS = padding_B11S.transpose(0, 1).repeat(heads, 1, length, 1)
+        both = empty_HBLS.view(heads, -1)
+        for place_P in (self.place_P, self.mirrored_P):
+            both = both.index_copy_(1, place_P, embedded_PH.t())
+        return both.view_as(empty_HBLS).transpose(0, 1)
 
 
 class PairEmbedding(nn.Module):
@@ -147,19 +151,19 @@ class PairEmbedding(nn.Module):
         self.norms = nn.ModuleList(RowNorm(width) for width in sizes[1:])
         self.activation = ACTIVATIONS[activation]()
 
-    def forward(self, vectors_BL4: Tensor, mask_BL: Tensor) -> Tensor:
-        """Bias (B, H, L, L), zero where either token is padding."""
-        return self.of_parts([(vectors_BL4, mask_BL)])[0]
+    def forward(self, vectors_T4: Tensor, tokens: Tokens) -> Tensor:
+        """Bias (B, H, L, S); padded keys have `MASKED_SCORE`."""
+        return self.of_parts([(vectors_T4, tokens)])[0]
 
-    def of_parts(self, parts: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    def of_parts(self, parts: Sequence[tuple[Tensor, Tokens]]) -> list[Tensor]:
         """Bias of each part of a batch; the statistics of batch norm are those of all pairs.
 
         Parameters
         ----------
-        parts : sequence of (Tensor, Tensor)
-            Four-vectors (B, L, 4) and mask (B, L) of each part.
+        parts : sequence of (Tensor, Tokens)
+            Four-vectors (T, 4) of each part, and where they go in their jets.
         """
-        found = [_Pairs.of(vectors_BL4, mask_BL) for vectors_BL4, mask_BL in parts]
+        found = [_Pairs.of(vectors_T4, tokens) for vectors_T4, tokens in parts]
         if len(found) == 1:
             return [found[0].bias(self.embed(found[0].features_P4))]
         embedded = self.embed(torch.cat([pairs.features_P4 for pairs in found]))
@@ -191,6 +195,6 @@ class PairEmbedding(nn.Module):
         return x
 
 
-def padding_bias(mask_BL: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bias (B, 1, 1, L) that takes padded keys out of the attention."""
-    return torch.where(mask_BL, 0.0, MASKED_SCORE).to(dtype)[:, None, None, :]
+def padding_bias(mask_BS: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bias (B, 1, 1, S) that takes padded keys out of the attention."""
+    return torch.where(mask_BS, 0.0, MASKED_SCORE).to(dtype)[:, None, None, :]

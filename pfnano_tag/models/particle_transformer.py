@@ -9,7 +9,7 @@ In training, statistics of batch norm are those of real constituents and pairs; 
 padding in.
 
 Shape suffixes: B jets, N constituents of one group (padded), T real constituents of all groups and jets, L slots of a
-jet (padded), F features, D width, H heads, K classes.
+jet (padded), S >= L slots for its keys, F features, D width, H heads, K classes.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pfnano_tag.models.attention import VERSIONS, AttentionBlock
-from pfnano_tag.models.layers import ACTIVATIONS, Part, RowNorm, Tokens
+from pfnano_tag.models.layers import ACTIVATIONS, RowNorm
 from pfnano_tag.models.pairs import PairEmbedding, padding_bias
+from pfnano_tag.models.tokens import Part, Tokens
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class ParticleTransformer(nn.Module):
         x_TD = torch.cat([embed(x[name][mask[name]]) for name, embed in self.embed.items()])
         x_TD = x_TD.index_select(0, tokens.order_T)
         parts = tokens.parts(self.constituents_at_once if self.training else None)
-        biases = self._pair_biases(tokens, parts, mask, vectors)
+        biases = self._biases(tokens, parts, mask, vectors)
         summaries = [
             self._attend(x_TD[part.rows], part.tokens, bias) for part, bias in zip(parts, biases, strict=True)
         ]
@@ -187,40 +188,37 @@ class ParticleTransformer(nn.Module):
         logits_BK: Tensor = self.head(summary_BD)
         return logits_BK
 
-    def _pair_biases(
+    def _biases(
         self,
         tokens: Tokens,
         parts: Sequence[Part],
         mask: Mapping[str, Tensor],
         vectors: Mapping[str, Tensor] | None,
-    ) -> list[Tensor | None]:
-        """Bias of each part's pairs (B, H, L, L); None without a pair embedding."""
+    ) -> list[Tensor]:
+        """What each part's scores get: of pairs and padding (B, H, L, S), or of padding alone (B, 1, 1, S)."""
         if self.pair is None:
-            return [None for _ in parts]
+            return [padding_bias(part.tokens.key_mask_BS, self.class_token.dtype) for part in parts]
         if vectors is None:
             raise ValueError("the pair embedding needs the constituents' four-vectors")
         vectors_T4 = torch.cat([vectors[name][mask[name]] for name in self.embed]).index_select(0, tokens.order_T)
-        return list(
-            self.pair.of_parts([(part.tokens.padded(vectors_T4[part.rows]), part.tokens.mask_BL) for part in parts])
-        )
+        return self.pair.of_parts([(vectors_T4[part.rows], part.tokens) for part in parts])
 
-    def _attend(self, x_TD: Tensor, tokens: Tokens, pair_bias: Tensor | None) -> Tensor:
+    def _attend(self, x_TD: Tensor, tokens: Tokens, bias: Tensor) -> Tensor:
         """Blocks over the tokens of some jets -> what the head sees of each (B, D)."""
-        padding = padding_bias(tokens.mask_BL, x_TD.dtype)
-        bias = padding if pair_bias is None else pair_bias + padding
         for block in self.blocks:
             if self.config.recompute and self.training:
                 x_TD = checkpoint(block, x_TD, tokens, bias, use_reentrant=False)
             else:
                 x_TD = block(x_TD, tokens, bias)
-        return self._summarise(x_TD, tokens, F.pad(padding, (1, 0)))
+        return self._summarise(x_TD, tokens)
 
-    def _summarise(self, x_TD: Tensor, tokens: Tokens, bias: Tensor) -> Tensor:
+    def _summarise(self, x_TD: Tensor, tokens: Tokens) -> Tensor:
         """Class tokens (B, D); without class blocks, the mean of each jet's tokens."""
         jets = len(tokens.mask_BL)
         if not self.class_blocks:
             return cast(Tensor, self.norm(tokens.padded(x_TD).sum(1) / tokens.mask_BL.sum(1).clamp(min=1)[:, None]))
         class_BD = self.class_token.expand(jets, -1)
+        bias = F.pad(padding_bias(tokens.key_mask_BS, x_TD.dtype), (1, 0))
         for block in self.class_blocks:
             class_BD = cast(AttentionBlock, block).of_class(class_BD, x_TD, tokens, bias)
         return cast(Tensor, self.norm(class_BD))

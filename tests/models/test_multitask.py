@@ -12,11 +12,11 @@ from pfnano_tag.errors import CardError
 from pfnano_tag.models.batch import Batch, GroupBatch, call, call_all, collate
 from pfnano_tag.models.batch_tasks import entries_of, total_loss
 from pfnano_tag.models.heads import ConstituentHead, PairHead, pairs_of
-from pfnano_tag.models.layers import Tokens
 from pfnano_tag.models.multitask import AttentionPooling, Multitask, MultitaskConfig
 from pfnano_tag.models.registry import build, resolve
 from pfnano_tag.models.task_losses import FixedWeights, GeometricMean, LearnedWeights, gaussian_nll
 from pfnano_tag.models.tasks import KINDS, ConstituentClassification
+from pfnano_tag.models.tokens import Tokens
 from pfnano_tag.nano.targets import ORIGINS, TARGETS
 
 SMALL = {"embed": [16], "width": 24, "layers": 2, "heads": 4, "out": 12, "head": [10], "activation": "gelu"}

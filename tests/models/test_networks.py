@@ -14,8 +14,9 @@ from pfnano_tag.models.attention import VERSIONS as VERSION_STYLES
 from pfnano_tag.models.attention import AttentionBlock
 from pfnano_tag.models.batch import Batch, GroupBatch, GroupInputs, call, collate
 from pfnano_tag.models.layers import RowNorm
-from pfnano_tag.models.pairs import PairEmbedding, kinematics, pair_features
+from pfnano_tag.models.pairs import MASKED_SCORE, PairEmbedding, kinematics, pair_features
 from pfnano_tag.models.registry import ARCHITECTURES, build, resolve
+from pfnano_tag.models.tokens import REGISTER, Tokens
 
 SMALL = {
     "multitask": {"embed": [16], "width": 24, "layers": 2, "heads": 4, "out": 12, "head": [10]},
@@ -143,7 +144,7 @@ def test_jets_without_constituents_have_finite_outputs_and_gradients(network, tr
 
 
 def test_every_input_matters(network):
-    batch = collate(random_jets(12), torch.arange(12))
+    network, batch = double(network, collate(random_jets(12), torch.arange(12)))
     x = {name: g.x_BNF.clone().requires_grad_() for name, g in batch.groups.items()}
     call(network, batch.with_inputs(batch.jet_BF, x)).square().sum().backward()
     for name, g in batch.groups.items():
@@ -176,17 +177,20 @@ def test_pair_features_against_a_loop():
             torch.testing.assert_close(found, pair_features(tokens[j], tokens[i]), rtol=0, atol=1e-12)
 
 
-def test_pair_bias_is_symmetric_and_zero_in_the_padding():
+def test_pair_bias_is_symmetric_and_takes_padded_keys_out():
     torch.manual_seed(0)
     embedding = PairEmbedding((8,), 4, "gelu").double().eval()
-    vectors = random_jets(6).groups["charged"].vectors_N4[:10].double().view(2, 5, 4)
-    mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
-    bias = embedding(vectors, mask)
-    assert torch.equal(bias, bias.transpose(2, 3))
-    real = (mask[:, :, None] & mask[:, None, :])[:, None].expand_as(bias)
-    assert (bias[~real] == 0).all()
-    assert (bias[real] != 0).all()
-    tokens = kinematics(vectors[1])
+    vectors = random_jets(6).groups["charged"].vectors_N4[:7].double()
+    tokens = Tokens.of([torch.tensor([[True] * 5, [True, True, False, False, False]])])
+    bias = embedding(vectors, tokens)
+    assert bias.shape == (2, 4, 5, REGISTER)
+    assert (bias[~tokens.key_mask_BS[:, None, None, :].expand_as(bias)] == MASKED_SCORE).all()
+    for jet, length in enumerate((5, 2)):
+        real = bias[jet, :, :length, :length]
+        assert torch.equal(real, real.transpose(1, 2))
+        assert ((real != 0) & (real > MASKED_SCORE)).all()
+        assert (bias[jet, :, length:, :length] == 0).all()
+    tokens = kinematics(vectors[5:])
     pair = pair_features(tokens[0], tokens[1])[None]
     torch.testing.assert_close(bias[1, :, 0, 1], embedding.embed(pair)[0])
 
@@ -209,7 +213,7 @@ def test_pair_bias_has_the_gradient_of_a_twin_that_loops_over_pairs(training):
     vectors = random_jets(6).groups["charged"].vectors_N4[:8].double().view(2, 4, 4)
     mask = torch.tensor([[True] * 4, [True, True, False, False]])
     upstream = torch.randn(2, 2, 4, 4, dtype=torch.float64)
-    bias = embedding(vectors, mask)
+    bias = embedding(vectors[mask], Tokens.of([mask]))[..., :4].masked_fill(~mask[:, None, None, :], 0)
     (bias * upstream).sum().backward()
 
     tokens = kinematics(vectors)
