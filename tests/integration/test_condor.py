@@ -188,7 +188,7 @@ def test_lines_that_htcondor_ignores_or_refuses(study: Path, monkeypatch: pytest
     (answers / "condor_submit").write_text("#!/bin/sh\nexec sleep 60\n")
     (answers / "condor_submit").chmod(0o755)
     monkeypatch.setenv("PATH", f"{answers}:/usr/bin:/bin")
-    monkeypatch.setattr(submitting.answer, "__defaults__", (0.5, None))
+    monkeypatch.setattr(submitting, "TIMEOUT", 0.5)
     with pytest.raises(StudyError, match="condor_submit: no answer within"):
         submit(study, "jobs", "--folder", str(tmp_path / "slow"))
     (answers / "condor_submit").unlink()
