@@ -16,6 +16,7 @@ from pfnano_tag.card.base import strictly
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.consistency import contradictions, raw_overrides, sound_parts
 from pfnano_tag.card.problems import describe
+from pfnano_tag.card.shipped import find_yaml
 from pfnano_tag.card.site import find_site, with_site
 from pfnano_tag.errors import CardError
 
@@ -31,14 +32,7 @@ def find_card(name: str | Path) -> Path:
     CardError
         When there is neither.
     """
-    path = Path(name)
-    if path.is_file():
-        return path
-    shipped = SHIPPED / f"{path.name}.yaml"
-    if path.parent == Path() and not path.suffix and shipped.is_file():
-        return shipped
-    names = ", ".join(sorted(card.stem for card in SHIPPED.glob("*.yaml")))
-    raise CardError(f"{name}: no such card; give a YAML file, or the name of a shipped card ({names})")
+    return find_yaml(name, SHIPPED, "card")
 
 
 def read_card(path: str | Path, overrides: Sequence[str] = ()) -> Card:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pfnano_tag.card.base import Section, strictly
 from pfnano_tag.card.problems import describe
 from pfnano_tag.card.resources import Resources
+from pfnano_tag.card.shipped import find_yaml
 from pfnano_tag.card.submit import Submit
 from pfnano_tag.errors import CardError
 
@@ -39,14 +40,7 @@ def find_site(name: str) -> Path:
     CardError
         When there is neither.
     """
-    path = Path(name)
-    if path.is_file():
-        return path
-    shipped = SHIPPED / f"{path.name}.yaml"
-    if path.parent == Path() and not path.suffix and shipped.is_file():
-        return shipped
-    names = ", ".join(sorted(site.stem for site in SHIPPED.glob("*.yaml")))
-    raise CardError(f"site: {name}: no such site; give a YAML file, or the name of a shipped one ({names})")
+    return find_yaml(name, SHIPPED, "site")
 
 
 def with_site(content: Mapping[str, Any], site: Mapping[str, Any], source: str) -> dict[str, Any]:
