@@ -73,6 +73,7 @@ class Runner:
         for step in self.item.steps:
             if self._stopped is not None:
                 code = worst(code, EXIT_INCOMPLETE)
+                error = error or f"told to stop ({self._stopped.name}) before {self.item.name} was done"
                 break
             mark = self._log.stat().st_size if self._log.exists() else 0
             done, seconds, megabytes = self._step(step)
@@ -122,12 +123,7 @@ class Runner:
         self._process = subprocess.Popen(command, cwd=self._directory())
         if self._stopped is not None:  # between the last look and this start
             self._process.send_signal(signal.SIGTERM)
-        while True:
-            try:
-                _, status, usage = os.wait4(self._process.pid, 0)
-                break
-            except InterruptedError:
-                continue
+        _, status, usage = os.wait4(self._process.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
         code = self._process.returncode
         if code == -signal.SIGTERM and self._stopped is not None:  # told to stop while it began, or while it ended
