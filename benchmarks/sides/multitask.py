@@ -15,6 +15,7 @@ from pfnano_tag.models.batch import Batch, FlatInputs, GroupInputs, collate
 from pfnano_tag.models.losses import CrossEntropy
 from pfnano_tag.models.multitask import Multitask
 from pfnano_tag.models.registry import build
+from pfnano_tag.nano.allocation import keep_freed_memory
 from pfnano_tag.nano.features import read_jets
 from pfnano_tag.nano.reader import PFNanoFile
 from pfnano_tag.prepare.inputs import InputSpec
@@ -118,6 +119,7 @@ def outputs(options: dict[str, Any]) -> dict[str, Any]:
 
 def train(options: dict[str, Any]) -> dict[str, Any]:
     """One epoch of training steps in batches of similar length, as the training makes them."""
+    keep_freed_memory()  # as the command that trains does
     torch.manual_seed(1)
     module, jets = network(options).train(), Jets(options)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4)

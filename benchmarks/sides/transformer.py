@@ -103,6 +103,7 @@ def infer(options: dict[str, Any]) -> dict[str, Any]:
 
 def train(options: dict[str, Any]) -> dict[str, Any]:
     """One epoch of training steps in batches of similar length, as the training makes them."""
+    keep_freed_memory()  # as the command that trains does
     torch.manual_seed(1)
     module, (flat, label, order) = network(options).train(), jets_of(options)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4)

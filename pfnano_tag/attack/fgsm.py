@@ -33,4 +33,4 @@ def fgsm(
         Loss of (logits, labels), averaged without sample weights.
     """
     gradient = input_gradient(module, batch, loss)
-    return shifted(batch, {name: epsilon * g.sign() for name, g in gradient.items()}, allowed)
+    return shifted(batch, {name: g.sign().mul_(epsilon) for name, g in gradient.items()}, allowed)

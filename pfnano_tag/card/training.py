@@ -31,7 +31,7 @@ class Training(Section):
     batch_size: Annotated[int, Field(ge=1)] = 512
     """Jets per batch."""
 
-    constituents_at_once: Annotated[int, Field(ge=1)] | None = 768
+    constituents_at_once: Annotated[int, Field(ge=1)] | None = 1024
     """Constituents that pass the blocks of a network of sequences (particle_transformer, multitask) at once: a
     batch with more is split by jets, short ones first, which saves padding. Gradients, and the statistics of batch
     norm, are those of the whole batch. null: never split."""

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pfnano_tag.models.dropout import Dropout, dropped
 from pfnano_tag.models.layers import ACTIVATIONS, exporting
 from pfnano_tag.models.tokens import Tokens
 
@@ -64,7 +65,7 @@ class FeedForward(nn.Module):
         self.linear_in = nn.Linear(width, hidden, bias=style.bias)
         self.gate = nn.Linear(width, hidden, bias=style.bias) if style.gated else None
         self.activation = nn.SiLU() if style.gated else ACTIVATIONS[activation]()
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.norm = style.norm(hidden) if style.scaled else nn.Identity()
         self.linear_out = nn.Linear(hidden, width, bias=style.bias)
 
@@ -99,7 +100,7 @@ class AttentionBlock(nn.Module):
         self.project_out = nn.Linear(width, width, bias=style.bias)
         self.head_scale = nn.Parameter(torch.ones(heads)) if style.scaled else None
         self.norm_attention = style.norm(width) if style.scaled else nn.Identity()
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.norm_feed = style.norm(width)
         self.feed = FeedForward(width, expansion * width, dropout, activation, style)
         self.residual_scale = nn.Parameter(torch.ones(width)) if style.scaled else None
@@ -158,8 +159,9 @@ class AttentionBlock(nn.Module):
     def _attend(self, query_BLD: Tensor, key_BSD: Tensor, value_BSD: Tensor, bias: Tensor) -> Tensor:
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query_BLD, key_BSD, value_BSD))
         dropout = self.dropout if self.training else 0.0
-        if exporting():  # torch's own kernel decides on a layout that the exporter takes for another
-            out = (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5 + bias).softmax(-1) @ v
+        # torch's kernel decides on a layout that the exporter takes for another; for CPUs it has none with dropout
+        if exporting() or (dropout and q.device.type == "cpu"):
+            out = dropped((q * q.shape[-1] ** -0.5 @ k.transpose(2, 3) + bias).softmax(-1), dropout) @ v
         else:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
         return out.transpose(1, 2).flatten(2)

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from pfnano_tag.models.dropout import Dropout
 from pfnano_tag.models.layers import ACTIVATIONS, RowNorm, exporting, first_slots, scatter_rows
 
 EPS = 1e-3
@@ -116,7 +117,7 @@ class ConstituentBranch(nn.Module):
         self.layers = nn.Sequential(*_layers(features, widths, config)[:-2])
         self.lstm = nn.LSTM((features, *widths)[-1], state)
         self.norm_state = RowNorm(state, config.momentum, EPS)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
 
     def forward(self, x_BNF: Tensor, mask_BN: Tensor) -> Tensor:
         """Summary of each jet's constituents."""
@@ -223,6 +224,6 @@ def _layers(width_in: int, widths: tuple[int, ...], config: DeepJetConfig) -> li
     layers: list[nn.Module] = []
     for width_out in widths:
         layers += [nn.Linear(width_in, width_out), ACTIVATIONS[config.activation]()]
-        layers += [RowNorm(width_out, config.momentum, EPS), nn.Dropout(config.dropout)]
+        layers += [RowNorm(width_out, config.momentum, EPS), Dropout(config.dropout)]
         width_in = width_out
     return layers

@@ -113,9 +113,10 @@ class ParticleTransformer(nn.Module):
     Attributes
     ----------
     constituents_at_once : int or None
-        In training, neighbouring jets with so many constituents together go through the blocks at once, padded to
-        their longest; batch norm has the constituents and pairs of the whole batch. None: all jets at once. The
-        result does not depend on it; a batch in the order of its jets' lengths has least padding.
+        Where gradients are taken, in training and by attacks, neighbouring jets with so many constituents together go
+        through the blocks at once, padded to their longest; batch norm has the constituents and pairs of the whole
+        batch. None: all jets at once. The result does not depend on it; a batch in the order of its jets' lengths has
+        least padding.
     """
 
     wants_buckets: ClassVar[bool] = True
@@ -177,7 +178,7 @@ class ParticleTransformer(nn.Module):
         tokens = Tokens.of([mask[name] for name in self.embed])
         x_TD = torch.cat([embed(x[name][mask[name]]) for name, embed in self.embed.items()])
         x_TD = x_TD.index_select(0, tokens.order_T)
-        parts = tokens.parts(self.constituents_at_once if self.training else None)
+        parts = tokens.parts(self.constituents_at_once if torch.is_grad_enabled() else None)
         biases = self._biases(tokens, parts, mask, vectors)
         summaries = [
             self._attend(x_TD[part.rows], part.tokens, bias) for part, bias in zip(parts, biases, strict=True)

@@ -7,6 +7,7 @@ from torch import nn
 
 from pfnano_tag.models.batch import FlatInputs, call, collate
 from pfnano_tag.models.deepjet import read_backwards
+from pfnano_tag.models.dropout import Dropout
 from pfnano_tag.models.layers import RowNorm
 from pfnano_tag.models.registry import build
 from tests.models.reference_deepjet import (
@@ -112,14 +113,14 @@ def stages_of(module):
     keep("jet", module.norm)
     for group, branch in module.branches.items():
         layers = list(branch.layers)
-        ends = [number for number, layer in enumerate(layers) if isinstance(layer, nn.Dropout)]
+        ends = [number for number, layer in enumerate(layers) if isinstance(layer, Dropout)]
         for number, end in enumerate([*ends, len(layers) - 1]):
             keep(f"{group} {number}", layers[end])
         branch.norm_state.register_forward_pre_hook(
             lambda _, inputs, name=f"{group} lstm": stages.__setitem__(name, inputs[0])
         )
     module.dense.register_forward_pre_hook(lambda _, inputs: stages.__setitem__("concatenated", inputs[0]))
-    drops = [layer for layer in module.dense if isinstance(layer, nn.Dropout)]
+    drops = [layer for layer in module.dense if isinstance(layer, Dropout)]
     for number, layer in enumerate(drops):
         keep(f"dense {number}", layer)
     return stages

@@ -84,3 +84,25 @@ def test_networks_without_sequences_are_never_split(monkeypatch):
     monkeypatch.setattr(type(batch), "parts", lambda self, limit: pytest.fail("was split"))
     settings = Training(constituents_at_once=1)
     Objective(make_loss(settings, CLASSES), settings, None, specification(), 1).gradient(module, batch, 1, 0)
+
+
+def test_an_attack_takes_its_gradient_in_parts_too():
+    """Batch norm keeps the batch whole: the network cuts it, in training and while an attack looks at it."""
+    batch, found = batch_of(), {}
+    longest = int(sum(group.mask_BN.sum(1) for group in batch.groups.values()).max())
+    for limit in (30, None):
+        torch.manual_seed(1)
+        module = build("particle_transformer", SMALL, features(), len(CLASSES)).train()
+        passes = []
+        module.blocks[0].register_forward_pre_hook(
+            lambda _, inputs, module=module, passes=passes: passes.append((module.training, len(inputs[0])))
+        )
+        settings = Training(constituents_at_once=limit)
+        objective = Objective(make_loss(settings, CLASSES), settings, Attack(kind="fgsm"), specification(), 1)
+        found[limit] = float(objective.gradient(module, batch, 1, 0))
+        assert {training for training, _ in passes} == {True, False}
+        if limit:
+            assert max(rows for _, rows in passes) <= limit + longest
+        else:
+            assert len(passes) == 2
+    assert found[30] == pytest.approx(found[None], rel=1e-6)
