@@ -101,11 +101,14 @@ def _jobs(card: Card, options: argparse.Namespace) -> None:
         print(describe(card, options.stage, backend, options.dataset, models))
         return
     job, submission = make(card, options.stage, backend, options.dataset, models, options.folder)
-    print(f"{len(job.items)} jobs in {job.path}")
+    made = f"{len(job.items)} jobs in {job.path}"
+    if backend == "local":  # which runs them now
+        print(made)
     if options.no_submit:
-        print(to_submit(card, job, submission))
+        said = to_submit(card, job, submission)
     else:
-        print(hand_over(card, job, submission, options.processes))
+        said = hand_over(card, job, submission, options.processes, new=True)
+    print(said if backend == "local" else f"{made}\n{said}")
 
 
 def _status(card: Card, options: argparse.Namespace) -> int:
@@ -182,7 +185,7 @@ def _chain(card: Card, options: argparse.Namespace) -> None:
     if options.no_submit and chain.backend != "local":
         print(driver_of(chain.backend).write(card, chain))
     elif not options.no_submit:
-        print(hand_over_chain(card, chain, options.processes))
+        print(hand_over_chain(card, chain, options.processes, new=options.folder is None))
 
 
 if __name__ == "__main__":

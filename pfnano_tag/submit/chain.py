@@ -30,13 +30,13 @@ from pfnano_tag.card.jobs import collect_results, read_report
 from pfnano_tag.card.output import write_json
 from pfnano_tag.card.reading import read_card
 from pfnano_tag.card.showing import resolved_yaml
-from pfnano_tag.errors import EXIT_COMPLETE, CardError, Incomplete, OutputError, StudyError
+from pfnano_tag.errors import EXIT_COMPLETE, CardError, Incomplete, OutputError, StudyError, UserError
 from pfnano_tag.submit.chain_script import write_script
-from pfnano_tag.submit.jobfolder import JobFolder, next_folder, read_job_folder, write_job_folder
+from pfnano_tag.submit.jobfolder import JobFolder, next_folder, read_job_folder, remove_folder, write_job_folder
 from pfnano_tag.submit.local import run_local
 from pfnano_tag.submit.split import items_of
 from pfnano_tag.submit.steps import note
-from pfnano_tag.submit.submission import Submission, next_submission, submissions_of
+from pfnano_tag.submit.submission import NoAnswer, Submission, next_submission, submissions_of
 
 log = logging.getLogger(__name__)
 
@@ -320,12 +320,30 @@ def step(path: Path, when: str, stage: str) -> None:
         close_stage(card, chain, stage)
 
 
-def hand_over_chain(card: Card, chain: Chain, processes: int = 2) -> str:
-    """Run a chain here, or hand it to its batch system; return what to tell the user."""
+def hand_over_chain(card: Card, chain: Chain, processes: int = 2, new: bool = False) -> str:
+    """Run a chain here, or hand it to its batch system; return what to tell the user.
+
+    Raises
+    ------
+    NoAnswer
+        When the batch system may have taken the chain, or not; its folder stays.
+    UserError
+        When the batch system is not there, or refuses; the folder of a new chain goes.
+    """
     if chain.backend == "local":
         run_here(card, chain, processes)
         return f"{', '.join(chain.stages)}: complete"
-    return driver_of(chain.backend).submit(card, chain)
+    try:
+        return driver_of(chain.backend).submit(card, chain)
+    except NoAnswer as error:
+        raise NoAnswer(
+            f"{error}; {chain.path} stays, as it may be in the queue: `submit status` tells when the batch system "
+            f"answers again, `submit chain --folder {shlex.quote(str(chain.path))}` submits it if it is not"
+        ) from error
+    except UserError:
+        if new:
+            remove_folder(card, chain.path)
+        raise
 
 
 def driver_of(backend: str) -> Driver:

@@ -19,7 +19,7 @@ from pfnano_tag.errors import CardError, OutputError, StudyError
 from pfnano_tag.submit.engines import Known, State
 from pfnano_tag.submit.environment import description_path
 from pfnano_tag.submit.jobfolder import JobFolder, template
-from pfnano_tag.submit.submission import Submission, answer, ask
+from pfnano_tag.submit.submission import NoAnswer, Submission, answer, ask
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,10 @@ def check_lines(submit: str, *values: str) -> None:
     StudyError
         When it is not there, or refuses the file.
     """
-    _, warnings = answer(["condor_submit", "-dry-run", "/dev/null", *values, submit])
+    try:
+        _, warnings = answer(["condor_submit", "-dry-run", "/dev/null", *values, submit])
+    except NoAnswer as error:
+        raise StudyError(str(error)) from error  # it has not been given any job yet
     unknown = TYPO.findall(warnings)
     if unknown:
         raise CardError(

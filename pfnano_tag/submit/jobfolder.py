@@ -10,6 +10,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -132,6 +133,16 @@ def write_job_folder(
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return replace(job, inputs=inputs)
+
+
+def remove_folder(card: Card, path: Path) -> None:
+    """Remove a job folder or chain that nothing runs from, and the study's link to it: as if it were never made."""
+    place = card.folder.absolute() / "jobs"
+    if (place / path.name).is_symlink():
+        (place / path.name).unlink()
+    shutil.rmtree(path, ignore_errors=True)  # on a shared disk something may be late; why it goes is to be told
+    with suppress(OSError):  # other jobs' folders are in it
+        place.rmdir()
 
 
 def read_job_folder(path: Path) -> JobFolder:

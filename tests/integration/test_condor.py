@@ -182,6 +182,7 @@ def test_lines_that_htcondor_ignores_or_refuses(study: Path, monkeypatch: pytest
     ):
         with pytest.raises(error, match=words):
             submit(study, "jobs", "--folder", str(tmp_path / f"job{number}"), "--set", f"submit.condor={line}")
+        assert not (tmp_path / f"job{number}").exists()
     assert shell("condor_q", "-af", "ClusterId") == ""
     answers = tmp_path / "bin"
     answers.mkdir()
@@ -194,6 +195,7 @@ def test_lines_that_htcondor_ignores_or_refuses(study: Path, monkeypatch: pytest
     (answers / "condor_submit").unlink()
     with pytest.raises(StudyError, match="condor_submit: no such command here"):
         submit(study, "jobs", "--folder", str(tmp_path / "none"))
+    assert not list((tmp_path / "it's a study").glob("jobs/*"))
 
 
 def test_a_job_of_the_packed_environment_gives_the_same_bits(study: Path, tmp_path: Path):
