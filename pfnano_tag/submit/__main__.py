@@ -136,6 +136,7 @@ def _status(card: Card, options: argparse.Namespace) -> int:
 
 def _retry(card: Card, options: argparse.Namespace) -> None:
     """Submit what is missing once more."""
+    from pfnano_tag.submit.credentials import ship_credentials
     from pfnano_tag.submit.jobfolder import check_card, chosen_folders
     from pfnano_tag.submit.retry import missing, resubmission, take_out
     from pfnano_tag.submit.stage import hand_over
@@ -151,20 +152,18 @@ def _retry(card: Card, options: argparse.Namespace) -> None:
         print(f"{job.path.name}: {len(items)} of {len(job.items)} jobs are missing")
         for item, memory in zip(items, submission.memory, strict=True):
             print(f"  {item.index} {item.name}: {item.condition}, {memory} MB")
-        if items and not options.dry_run:
+        if options.dry_run:
+            continue
+        if items or status.under_way:  # jobs that have not started yet get them, too
+            ship_credentials(card, job.stage, job.path)
+        if items:
             take_out(job, items)
             print(hand_over(card, job, submission, options.processes))
 
 
 def _chain(card: Card, options: argparse.Namespace) -> None:
-    from pfnano_tag.submit.chain import (
-        USUAL,
-        describe_chain,
-        driver_of,
-        hand_over_chain,
-        make_chain,
-        read_chain,
-    )
+    from pfnano_tag.submit.chain import driver_of, hand_over_chain, make_chain, read_chain
+    from pfnano_tag.submit.chain_plan import USUAL, describe_chain
 
     if options.dataset or options.no_models:
         raise UserError("--dataset and --no-models go with `submit jobs`: a chain takes all datasets, and networks")

@@ -22,6 +22,7 @@ from pfnano_tag.card.jobs import job_folders
 from pfnano_tag.card.output import write_json
 from pfnano_tag.card.showing import resolved_yaml
 from pfnano_tag.errors import CardError, FileError, OutputError, StudyError
+from pfnano_tag.submit.credentials import ship_credentials
 from pfnano_tag.submit.environment import check_archive
 from pfnano_tag.submit.items import Item
 
@@ -252,10 +253,7 @@ def _fill(made: Path, card: Card, job: JobFolder, models: Sequence[str] | None) 
         if script is not None:
             shutil.copy(_there(f"submit.{name}", script), made / f"{name}.sh")
             inputs.append(f"{name}.sh")
-    if card.submit.proxy is not None:
-        shutil.copy(_there("submit.proxy", card.submit.proxy), made / "proxy")
-        (made / "proxy").chmod(0o600)
-        inputs.append("proxy")
+    ship_credentials(card, job.stage, made)
     (made / "logs").mkdir()
     _copy_study(card, job.stage, made / "study", models)
     if job.stage == "analyze" and _copy_files(card, made / "inputs"):
