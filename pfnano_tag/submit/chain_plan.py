@@ -41,10 +41,11 @@ def planned(card: Card, stages: Sequence[str] = USUAL, models: Sequence[str] | N
 
 def describe_chain(card: Card, backend: str, stages: Sequence[str], models: Sequence[str] | None) -> str:
     """Return what a chain would do; nothing is written."""
+    place = "in the last link job" if backend == "slurm" else "on this machine"
     lines = [f"chain for {backend}"]
     for stage, count in planned(card, stages, models).items():
         if stage == "compare":
-            lines.append("compare: on this machine, with all results that there are")
+            lines.append(f"compare: {place}, with all results that there are")
             continue
         slot = card.submit.slot(stage)
         jobs = "one job per file" if count is None else f"{count} jobs"

@@ -1,23 +1,34 @@
-"""What the tests of batch systems share: small studies, jobs that are held up where one wants them."""
+"""What the tests of batch systems share: small studies, and jobs that are held up where one wants them."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from pfnano_tag.analyze import stage as analyze
 from pfnano_tag.card import Card, read_card
+from pfnano_tag.card.folder import analysis_path
 from pfnano_tag.compare.merging import Merger
 from pfnano_tag.compare.outputs import DatasetJobs
 from pfnano_tag.submit.__main__ import parser, run
 from pfnano_tag.submit.jobfolder import JobFolder
 from pfnano_tag.submit.status import status_of
+from pfnano_tag.submit.submission import submissions_of
 from tests.analyze.events_file import content, write
 from tests.analyze.networks import save
+from tests.integration.test_env import pack
 from tests.prepare.candidates_file import content as jets_content
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,9 +61,72 @@ def make_gates(folder: Path) -> dict[str, str]:
     (folder / "code").mkdir()
     (folder / "gates").mkdir()
     (folder / "code" / "sitecustomize.py").write_text(GATES)
+    return {"PYTHONPATH": f"{folder / 'code'}{os.pathsep}{code_path()}", "GATES": str(folder / "gates")}
+
+
+@contextmanager
+def told_to_stop() -> Iterator[None]:
+    """End the tests in order, their batch system with them, when the run is told to stop."""
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.exit("told to stop", returncode=143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def code_path() -> str:
+    """Return a PYTHONPATH with which jobs run this checkout."""
     known = os.environ.get("PYTHONPATH")
-    paths = [str(folder / "code"), str(ROOT), *([known] if known else [])]
-    return {"PYTHONPATH": os.pathsep.join(paths), "GATES": str(folder / "gates")}
+    return os.pathsep.join([str(ROOT), *([known] if known else [])])
+
+
+def shell(*command: str) -> str:
+    """Run a command of a batch system; return what it says."""
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=BOUND).stdout
+
+
+def number_of(job: JobFolder) -> str:
+    """Return the name that the batch system gave the first submission, which is one cluster or array."""
+    (number,) = submissions_of(job)[0].ids
+    return number
+
+
+def files_and_direct(card: Card, folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files of a study of `six_files`, and what `analyze` writes of them here and now."""
+    files = sorted((card.folder / "data").glob("*.root"))
+    return files, [analyze.run(card, "mc", str(file), folder / file.name) for file in files]
+
+
+def only(card: Card, count: int) -> list[Path]:
+    """Leave only the first files of a study of `six_files`; return them."""
+    files = sorted((card.folder / "data").glob("*.root"))
+    for file in files[count:]:
+        file.unlink()
+    return files[:count]
+
+
+def settings(*keys: str) -> list[str]:
+    """Return options that set keys of the card."""
+    return [word for key in keys for word in ("--set", key)]
+
+
+@contextmanager
+def packed() -> Iterator[Path]:
+    """Pack this environment; yield the archive, on a disk, beside which there is room."""
+    disk = Path(tempfile.mkdtemp(prefix="pfnano_tag.", dir="/var/tmp"))
+    try:
+        archive = disk / "packed" / "an environment.tar.zst"
+        archive.parent.mkdir()
+        pack(archive, Path(sys.prefix))
+        yield archive
+    finally:
+        shutil.rmtree(disk)
+
+
+def same_as_here(card: Card, file: Path, folder: Path) -> bool:
+    """Return whether the study's result of a file is, to the last bit, what `analyze` writes here and now."""
+    direct = analyze.run(card, "mc", str(file), folder / "direct.root")
+    return same([analysis_path(card, "mc", str(file))], [direct], card)
 
 
 def six_files(folder: Path, submit: Mapping[str, object]) -> Path:

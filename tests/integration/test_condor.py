@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from pfnano_tag.analyze import stage as analyze
 from pfnano_tag.card import read_card
 from pfnano_tag.card.folder import analysis_path
 from pfnano_tag.card.jobs import read_report
@@ -27,20 +24,26 @@ from pfnano_tag.submit.chain import read_chain
 from pfnano_tag.submit.jobfolder import read_job_folder
 from pfnano_tag.submit.status import status_of
 from tests.integration.batch import (
-    BOUND,
-    ROOT,
+    code_path,
     conditions,
+    files_and_direct,
     logs,
     make_gates,
+    number_of,
+    only,
+    packed,
     same,
+    same_as_here,
+    settings,
+    shell,
     six_files,
     submit,
+    told_to_stop,
     until,
     wait_for,
     whole_chain,
 )
 from tests.integration.condor_here import Pool
-from tests.integration.test_env import pack
 
 HUNGRY = """\
 # Takes more memory than the job asked for, unless that is much.
@@ -69,19 +72,16 @@ EXTENSION = "[proxy]\nkeyUsage = critical, digitalSignature\nproxyCertInfo = cri
 @pytest.fixture(scope="module", autouse=True)
 def pool() -> Iterator[Pool]:
     """HTCondor for the tests of this module; nothing is left running, even when the run is told to stop."""
-    before = signal.signal(signal.SIGTERM, lambda *_: pytest.exit("told to stop", returncode=143))
-    folder = Path(tempfile.mkdtemp(prefix="condor."))
-    made = Pool(Path(os.environ["PFNANO_TAG_CONDOR"]) / "usr", folder)
-    path = os.environ["PATH"]
-    os.environ["PATH"] = f"{made.tools}{os.pathsep}{path}"
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
-        os.environ["PATH"] = path
-        signal.signal(signal.SIGTERM, before)
-    shutil.rmtree(folder)
+    with told_to_stop(), tempfile.TemporaryDirectory(prefix="condor.", ignore_cleanup_errors=True) as folder:
+        made = Pool(Path(os.environ["PFNANO_TAG_CONDOR"]) / "usr", Path(folder))
+        path = os.environ["PATH"]
+        os.environ["PATH"] = f"{made.tools}{os.pathsep}{path}"
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
+            os.environ["PATH"] = path
 
 
 def lines(variables: dict[str, str]) -> dict[str, str]:
@@ -109,19 +109,9 @@ def study(tmp_path: Path, variables: dict[str, str]) -> Path:
     return six_files(tmp_path, {"backend": "condor", "before": str(tmp_path / "hungry.sh"), "condor": condor})
 
 
-def shell(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=BOUND).stdout
-
-
-def cluster_of(job) -> str:
-    (number,) = json.loads((job.path / "submissions" / "001.json").read_text())["ids"]
-    return str(number)
-
-
 def test_six_files_and_what_happens_to_them(study: Path, gates: Path, tmp_path: Path, capsys):
     card = read_card(study)
-    files = sorted((card.folder / "data").glob("*.root"))
-    direct = [analyze.run(card, "mc", str(file), tmp_path / "direct" / file.name) for file in files]
+    files, direct = files_and_direct(card, tmp_path / "direct")
     whole = files[2].read_bytes()
     files[2].write_bytes(whole[:5000])
     for index in (0, 4):
@@ -129,7 +119,7 @@ def test_six_files_and_what_happens_to_them(study: Path, gates: Path, tmp_path: 
 
     assert submit(study, "jobs", "--set", "submit.retries=0") is None
     job = read_job_folder(card.folder / "jobs" / "analyze-0001")
-    cluster = cluster_of(job)
+    cluster = number_of(job)
     shell("condor_hold", f"{cluster}.5")
     wait_for(card, job, {0: "running", 1: "held", 2: "failed", 3: "done", 4: "running", 5: "held"})
     until(lambda: len(list(gates.glob("*.reached"))) == 2, lambda: logs(job))
@@ -176,8 +166,7 @@ def test_six_files_and_what_happens_to_them(study: Path, gates: Path, tmp_path: 
 def test_memory_grows_and_what_was_killed_goes_on_by_itself(study: Path, gates: Path, tmp_path: Path):
     """The job folder lies elsewhere, under a name with a blank; the batch system alone does what is to be done."""
     card = read_card(study)
-    for file in sorted((card.folder / "data").glob("*.root"))[2:]:
-        file.unlink()
+    only(card, 2)
     (gates / "0").touch()
     submit(study, "jobs", "--folder", str(tmp_path / "it's else where"), "--set", "submit.retries=1")
     job = read_job_folder(tmp_path / "it's else where")
@@ -187,7 +176,7 @@ def test_memory_grows_and_what_was_killed_goes_on_by_itself(study: Path, gates: 
     wait_for(card, job, {0: "done", 1: "done"})
     assert read_report(job.folder_of(0)).attempt == 2
     assert read_report(job.folder_of(0), "report.last.json").code == 137
-    history = shell("condor_history", f"{cluster_of(job)}.1", "-limit", "1", "-af", "NumHolds", "RequestMemory")
+    history = shell("condor_history", f"{number_of(job)}.1", "-limit", "1", "-af", "NumHolds", "RequestMemory")
     assert history.split() == ["1", "1600"]
 
 
@@ -238,8 +227,7 @@ def make_proxy(folder: Path, days: int) -> Path:
 
 def test_proxies_and_tokens_come_with_a_job_and_htcondor_renews_its_own(study: Path, tmp_path: Path):
     card = read_card(study)
-    for file in sorted((card.folder / "data").glob("*.root"))[1:]:
-        file.unlink()
+    only(card, 1)
     proxy, token, seen, script = (
         make_proxy(tmp_path / "my grid", 2),
         tmp_path / "token",
@@ -251,7 +239,7 @@ def test_proxies_and_tokens_come_with_a_job_and_htcondor_renews_its_own(study: P
     looks = LOOKS.replace("SEEN", shlex.quote(str(seen)))
     (tmp_path / script).write_text(looks.replace("$WAITS", ""))
     keys = [f"submit.before={tmp_path}/{script}", f"submit.proxy={proxy}", f"submit.token={token}"]
-    submit(study, "jobs", *(word for key in keys for word in ("--set", key)))
+    submit(study, "jobs", *settings(*keys))
     job = read_job_folder(card.folder / "jobs" / "analyze-0001")
     wait_for(card, job, {0: "done"})
     assert seen.read_text().split() == ["600", "600", digests[0], "-", digests[0], "-"]
@@ -260,7 +248,7 @@ def test_proxies_and_tokens_come_with_a_job_and_htcondor_renews_its_own(study: P
     seen.unlink()
     (tmp_path / script).write_text(looks.replace("$WAITS", "yes"))
     keys = [keys[0], f"submit.condor.x509userproxy={proxy}"]
-    submit(study, "jobs", *(word for key in keys for word in ("--set", key)))
+    submit(study, "jobs", *settings(*keys))
     job = read_job_folder(card.folder / "jobs" / "analyze-0002")
     until(seen.exists, lambda: logs(job))
     time.sleep(3)  # HTCondor takes for new what is later than its own copy, by whole seconds
@@ -273,24 +261,16 @@ def test_proxies_and_tokens_come_with_a_job_and_htcondor_renews_its_own(study: P
 def test_a_job_of_the_packed_environment_gives_the_same_bits(study: Path, tmp_path: Path):
     """The archive goes along; nothing of this checkout is named to the job."""
     card = read_card(study)
-    first, *others = sorted((card.folder / "data").glob("*.root"))
-    for file in others:
-        file.unlink()
-    disk = Path(tempfile.mkdtemp(prefix="pfnano_tag.", dir="/var/tmp"))
-    try:
-        archive = disk / "an environment.tar.zst"
-        pack(archive, Path(sys.prefix))
-        submit(study, "jobs", "--set", "submit.condor={}", "--set", f"submit.environment={archive}")
+    (file,) = only(card, 1)
+    with packed() as archive:
+        submit(study, "jobs", *settings("submit.condor={}", f"submit.environment={archive}"))
         job = read_job_folder(card.folder / "jobs" / "analyze-0001")
         wait_for(card, job, {0: "done"})
-    finally:
-        shutil.rmtree(disk)
-    direct = analyze.run(card, "mc", str(first), tmp_path / "direct.root")
-    assert same([analysis_path(card, "mc", str(first))], [direct], card)
+    assert same_as_here(card, file, tmp_path)
 
 
 def test_a_chain_stops_where_something_is_missing_and_goes_on(tmp_path: Path, capsys):
-    variables = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+    variables = {"PYTHONPATH": code_path()}
     path = whole_chain(tmp_path, {"backend": "condor", "retries": 0, "condor": lines(variables)})
     card = read_card(path)
     file = card.folder / "data" / "jets2.root"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from pfnano_tag.analyze import stage as analyze
 from pfnano_tag.card import read_card
 from pfnano_tag.card.folder import analysis_path
 from pfnano_tag.card.jobs import read_report
@@ -22,24 +18,30 @@ from pfnano_tag.errors import StudyError
 from pfnano_tag.submit import submission as submitting
 from pfnano_tag.submit.chain import read_chain
 from pfnano_tag.submit.dependencies import in_queue
-from pfnano_tag.submit.jobfolder import JobFolder, read_job_folder
+from pfnano_tag.submit.jobfolder import read_job_folder
 from pfnano_tag.submit.status import status_of
 from pfnano_tag.submit.submission import submissions_of
 from tests.integration.batch import (
-    BOUND,
-    ROOT,
+    code_path,
     conditions,
+    files_and_direct,
     logs,
     make_gates,
+    number_of,
+    only,
+    packed,
     same,
+    same_as_here,
+    settings,
+    shell,
     six_files,
     submit,
+    told_to_stop,
     until,
     wait_for,
     whole_chain,
 )
 from tests.integration.slurm_here import Slurm
-from tests.integration.test_env import pack
 
 HUNGRY = """\
 # Takes more memory than the job asked for, unless that is much.
@@ -52,19 +54,16 @@ fi
 @pytest.fixture(scope="module", autouse=True)
 def slurm() -> Iterator[Slurm]:
     """SLURM for the tests of this module; nothing is left running, even when the run is told to stop."""
-    before = signal.signal(signal.SIGTERM, lambda *_: pytest.exit("told to stop", returncode=143))
-    folder = Path(tempfile.mkdtemp(prefix="slurm."))
-    folder.chmod(0o755)
-    made = Slurm(folder)
-    os.environ["SLURM_CONF"] = str(made.configuration)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
-        del os.environ["SLURM_CONF"]
-        signal.signal(signal.SIGTERM, before)
-    shutil.rmtree(folder)
+    with told_to_stop(), tempfile.TemporaryDirectory(prefix="slurm.", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        made = Slurm(Path(folder))
+        os.environ["SLURM_CONF"] = str(made.configuration)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
+            del os.environ["SLURM_CONF"]
 
 
 @pytest.fixture
@@ -83,19 +82,9 @@ def study(tmp_path: Path) -> Path:
     return six_files(tmp_path, {"backend": "slurm", "retries": 1, "before": str(tmp_path / "hungry.sh")})
 
 
-def shell(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=BOUND).stdout
-
-
-def array_of(job: JobFolder) -> str:
-    (number,) = json.loads((job.path / "submissions" / "001.json").read_text())["ids"]
-    return str(number)
-
-
 def test_six_files_and_what_happens_to_them(study: Path, gates: Path, tmp_path: Path, capsys):
     card = read_card(study)
-    files = sorted((card.folder / "data").glob("*.root"))
-    direct = [analyze.run(card, "mc", str(file), tmp_path / "direct" / file.name) for file in files]
+    files, direct = files_and_direct(card, tmp_path / "direct")
     whole = files[2].read_bytes()
     files[2].write_bytes(whole[:5000])
     for index in (0, 4):
@@ -103,7 +92,7 @@ def test_six_files_and_what_happens_to_them(study: Path, gates: Path, tmp_path: 
 
     assert submit(study, "jobs") is None
     job = read_job_folder(card.folder / "jobs" / "analyze-0001")
-    array = array_of(job)
+    array = number_of(job)
     shell("scontrol", "hold", f"{array}_5")
     wait_for(card, job, {0: "running", 1: "lost", 2: "failed", 3: "done", 4: "running", 5: "held"})
     until(lambda: len(list(gates.glob("*.reached"))) == 2, lambda: logs(job))
@@ -152,15 +141,14 @@ def test_a_cancelled_job_does_not_come_back_and_a_lost_machine_costs_nothing(
     study: Path, gates: Path, slurm: Slurm, tmp_path: Path
 ):
     card = read_card(study)
-    for file in sorted((card.folder / "data").glob("*.root"))[2:]:
-        file.unlink()
+    only(card, 2)
     for index in (0, 1):
         (gates / str(index)).touch()
     submit(
         study, "jobs", "--backend", "slurm", "--set", "submit.before=null", "--folder", str(tmp_path / "elsewhere")
     )
     job = read_job_folder(tmp_path / "elsewhere")
-    array = array_of(job)
+    array = number_of(job)
     until(lambda: len(list(gates.glob("*.reached"))) == 2, lambda: logs(job))
     shell("scancel", f"{array}_0")
     wait_for(card, job, {0: "incomplete", 1: "running"})
@@ -178,31 +166,21 @@ def test_a_job_of_the_packed_environment_gives_the_same_bits(
     """It is unpacked once on the machine; nothing of this checkout is named to the job."""
     monkeypatch.delenv("PYTHONPATH", raising=False)
     card = read_card(study)
-    first, *others = sorted((card.folder / "data").glob("*.root"))
-    for file in others:
-        file.unlink()
-    disk = Path(tempfile.mkdtemp(prefix="pfnano_tag.", dir="/var/tmp"))
-    try:
-        archive, cache = disk / "packed" / "an environment.tar.zst", disk / "cache"
-        archive.parent.mkdir()
-        pack(archive, Path(sys.prefix))
+    (file,) = only(card, 1)
+    with packed() as archive:
+        cache = archive.parent.parent / "cache"
         keys = ["submit.before=null", f"submit.environment={archive}", f"submit.environment_cache={cache}"]
-        submit(study, "jobs", *(word for key in keys for word in ("--set", key)))
+        submit(study, "jobs", *settings(*keys))
         job = read_job_folder(card.folder / "jobs" / "analyze-0001")
         wait_for(card, job, {0: "done"})
         assert list(cache.rglob("bin/python"))
-    finally:
-        shutil.rmtree(disk)
-    direct = analyze.run(card, "mc", str(first), tmp_path / "direct.root")
-    assert same([analysis_path(card, "mc", str(first))], [direct], card)
+    assert same_as_here(card, file, tmp_path)
 
 
 def test_a_chain_stops_where_something_is_missing_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    )
+    monkeypatch.setenv("PYTHONPATH", code_path())
     path = whole_chain(tmp_path, {"backend": "slurm"})
     card = read_card(path)
     file = card.folder / "data" / "jets2.root"
@@ -236,7 +214,7 @@ def test_a_chain_stops_where_something_is_missing_and_goes_on(
     table = capsys.readouterr().out
     print(table)
     assert "chain-0001 (prepare, train, analyze, compare): complete" in table
-    asked = shell("scontrol", "show", "job", "-o", f"{array_of(read_job_folder(chain.job_path('train')))}_0")
+    asked = shell("scontrol", "show", "job", "-o", f"{number_of(read_job_folder(chain.job_path('train')))}_0")
     assert (" NumTasks=2 " in asked, "gres:gpu:1" in asked) == (True, True)
     assert "2 processes" in (chain.job_path("train") / "items" / "0" / "log.txt").read_text()
 

@@ -15,7 +15,7 @@ from pfnano_tag.errors import CardError, CheckpointError, Incomplete, StudyError
 from pfnano_tag.submit import chain as chains
 from pfnano_tag.submit import dag
 from pfnano_tag.submit.chain import hand_over_chain, make_chain, read_chain, step
-from pfnano_tag.submit.chain_plan import planned
+from pfnano_tag.submit.chain_plan import describe_chain, planned
 from pfnano_tag.submit.chain_status import status_of_chain
 from pfnano_tag.submit.jobfolder import read_job_folder
 from pfnano_tag.submit.submission import submissions_of
@@ -124,6 +124,19 @@ def test_what_is_known_to_fail_is_not_begun(card):
     assert planned(card, ["generate", "prepare", "compare"]) == {"generate": 2, "prepare": None, "compare": None}
     with pytest.raises(StudyError, match="no chain: it has no chain.json"):
         read_chain(card.folder)
+
+
+@pytest.mark.parametrize(
+    ("backend", "place"),
+    [("condor", "on this machine"), ("local", "on this machine"), ("slurm", "in the last link job")],
+)
+def test_a_dry_run_says_what_there_will_be_and_where(card, backend, place):
+    assert describe_chain(card, backend, ["compare", "prepare"], None).splitlines() == [
+        f"chain for {backend}",
+        "prepare: 3 jobs, each 700 MB of memory, 120 minutes",
+        f"compare: {place}, with all results that there are",
+    ]
+    assert not card.folder.exists()
 
 
 def test_the_card_and_the_place_of_the_submission_are_kept(card, done, monkeypatch, tmp_path):
