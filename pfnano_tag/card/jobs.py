@@ -142,8 +142,7 @@ def collect_job(card: Card, job: Path) -> int:
             if not (whole or (keep and report.code == EXIT_INCOMPLETE)) or short_of(item, report):
                 continue
             for name in report.results:
-                if whole or not (item / name).is_dir():  # a ledger stays with a job that needs it again
-                    _take(item / name, card.folder / name, whole)
+                _take(item / name, card.folder / name, whole)
             known[item.name] = report.attempt
             found += 1
         if found:

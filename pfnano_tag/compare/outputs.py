@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pfnano_tag.analyze.array_files import is_arrays
+from pfnano_tag.analyze.parts import join_parts
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.card.files import expand_files
 from pfnano_tag.card.folder import analysis_path
+from pfnano_tag.card.jobs import collect_results
 from pfnano_tag.errors import DataError, FileError, StudyError
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,19 @@ class DatasetJobs:
     paths: tuple[Path, ...]
     missing: tuple[str, ...] = ()
     unlisted: str = ""
+
+
+def gather_jobs(card: Card) -> list[DatasetJobs]:
+    """Bring in what batch jobs left, put the parts of files together, and return the job outputs of all datasets.
+
+    Raises
+    ------
+    StudyError, DataError
+        As `find_jobs`.
+    """
+    collect_results(card)
+    join_parts(card)
+    return find_jobs(card)
 
 
 def find_jobs(card: Card) -> list[DatasetJobs]:

@@ -32,6 +32,7 @@ from pfnano_tag.card.reading import read_card
 from pfnano_tag.card.showing import resolved_yaml
 from pfnano_tag.errors import EXIT_COMPLETE, CardError, Incomplete, OutputError, StudyError
 from pfnano_tag.submit.chain_script import write_script
+from pfnano_tag.submit.grouping import grouping_of
 from pfnano_tag.submit.jobfolder import JobFolder, next_folder, read_job_folder, write_job_folder
 from pfnano_tag.submit.local import run_local
 from pfnano_tag.submit.split import items_of
@@ -163,7 +164,7 @@ def planned(card: Card, stages: Sequence[str] = USUAL, models: Sequence[str] | N
     return {
         stage: None
         if stage == "compare" or (unknown and stage in ("prepare", "analyze"))
-        else len(items_of(card, stage, (), _models_of(stage, models), card.submit.files))
+        else len(items_of(card, stage, (), _models_of(stage, models), grouping_of(card, stage)))
         for stage in ordered
     }
 
@@ -218,7 +219,7 @@ def open_stage(card: Card, chain: Chain, stage: str) -> tuple[JobFolder, Submiss
     if path.exists():
         job = read_job_folder(path)
     else:
-        items = items_of(card, stage, (), _models_of(stage, chain.models), card.submit.files)
+        items = items_of(card, stage, (), _models_of(stage, chain.models), grouping_of(card, stage))
         job = write_job_folder(card, stage, chain.backend, items, path, chain.models)
     open_items = incomplete(job)
     memory = card.submit.slot(stage).memory or card.submit.memory

@@ -146,6 +146,8 @@ class Runner:
             command.append(f"--file={file}")
         if step.output is not None:
             command.append(f"--output={self.folder / step.output}")
+        if step.part is not None:
+            command.append(f"--part={step.part}")
         return command
 
     def _launch(self) -> list[str]:
