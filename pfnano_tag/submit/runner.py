@@ -24,6 +24,7 @@ from typing import Any
 from pfnano_tag.card.files import replicas_of
 from pfnano_tag.card.jobs import REPORT, Report, next_attempt
 from pfnano_tag.card.output import write_json
+from pfnano_tag.card.usage import VARIABLE, usage_in
 from pfnano_tag.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_INCOMPLETE, UserError
 from pfnano_tag.submit.items import Item, Step
 from pfnano_tag.submit.progress import counted
@@ -120,7 +121,14 @@ class Runner:
             shutil.rmtree(staged, ignore_errors=True)
 
     def _measured(self, command: Sequence[str]) -> tuple[int, float, float]:
-        self._process = subprocess.Popen(command, cwd=self._directory())
+        """Run a command; of what srun starts, each process says itself what it took."""
+        place = self.folder / "usage"
+        shutil.rmtree(place, ignore_errors=True)
+        environment = dict(os.environ)
+        if command[0] == "srun":
+            place.mkdir()
+            environment[VARIABLE] = str(place)
+        self._process = subprocess.Popen(command, cwd=self._directory(), env=environment)
         if self._stopped is not None:  # between the last look and this start
             self._process.send_signal(signal.SIGTERM)
         _, status, usage = os.wait4(self._process.pid, 0)
@@ -128,7 +136,10 @@ class Runner:
         code = self._process.returncode
         if code == -signal.SIGTERM and self._stopped is not None:  # told to stop while it began, or while it ended
             code = EXIT_INCOMPLETE
-        return (code if code >= 0 else 128 - code), usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000
+        cpu, memory = usage_in(place)
+        shutil.rmtree(place, ignore_errors=True)
+        own = usage.ru_utime + usage.ru_stime
+        return (code if code >= 0 else 128 - code), own + cpu, max(usage.ru_maxrss / 1000, memory)
 
     def _command(self, step: Step, file: str | None) -> list[str]:
         about = self.about
