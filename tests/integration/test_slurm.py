@@ -258,4 +258,4 @@ def test_a_controller_that_gives_no_answer(study: Path, slurm: Slurm, monkeypatc
         assert "no answer within 2 s" in status_of(card, job).silent
     finally:
         slurm.freeze("slurmctld", frozen=False)
-    slurm.wait_for_node()
+    slurm.wait_for_nodes()
