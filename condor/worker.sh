@@ -65,6 +65,10 @@ source "$job/unpack.sh"
 export OMP_NUM_THREADS="$threads" MKL_NUM_THREADS="$threads" OPENBLAS_NUM_THREADS="$threads"
 export PYTHONNOUSERSITE=1 HOME="${HOME:-$PWD}"
 [ ! -f "$job/proxy" ] || export X509_USER_PROXY="$job/proxy"
+if [ -f "$job/token" ]; then # as WLCG Bearer Token Discovery has it, where BEARER_TOKEN would win
+  export BEARER_TOKEN_FILE="$job/token"
+  unset BEARER_TOKEN
+fi
 
 if [ -f "$job/before.sh" ]; then
   bash "$job/before.sh" "$folder"

@@ -108,7 +108,10 @@ class Submit(Section):
     """Bash script that each job runs last, outside its environment, with the same arguments."""
 
     proxy: str | None = None
-    """Grid proxy (X.509 file) that jobs take along, say /tmp/x509up_u1000."""
+    """Grid proxy (X.509 file) that jobs take along, say /tmp/x509up_u1000; `submit retry` brings them a new one."""
+
+    token: str | None = None
+    """Bearer token (WLCG) that jobs take along, as a file, say /tmp/bt_u1000; they find it by BEARER_TOKEN_FILE."""
 
     condor: dict[str, str] = Field(default_factory=dict)
     """Further lines of the HTCondor submit file, say `+JobFlavour: '"workday"'`."""
@@ -149,6 +152,13 @@ class Submit(Section):
             raise ValueError(
                 f"parts: {self.parts} jobs per file, but files: {self.files} files per job; expected one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_proxy(self) -> Submit:
+        for key in self.condor:
+            if self.proxy is not None and key.lower().strip() in ("x509userproxy", "use_x509userproxy"):
+                raise ValueError(f"proxy: and condor.{key}: the job would have two proxies; leave one of them out")
         return self
 
     @model_validator(mode="after")

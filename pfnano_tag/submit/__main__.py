@@ -101,11 +101,14 @@ def _jobs(card: Card, options: argparse.Namespace) -> None:
         print(describe(card, options.stage, backend, options.dataset, models))
         return
     job, submission = make(card, options.stage, backend, options.dataset, models, options.folder)
-    print(f"{len(job.items)} jobs in {job.path}")
+    made = f"{len(job.items)} jobs in {job.path}"
+    if backend == "local":  # which runs them now
+        print(made)
     if options.no_submit:
-        print(to_submit(card, job, submission))
+        said = to_submit(card, job, submission)
     else:
-        print(hand_over(card, job, submission, options.processes))
+        said = hand_over(card, job, submission, options.processes, new=True)
+    print(said if backend == "local" else f"{made}\n{said}")
 
 
 def _status(card: Card, options: argparse.Namespace) -> int:
@@ -133,6 +136,7 @@ def _status(card: Card, options: argparse.Namespace) -> int:
 
 def _retry(card: Card, options: argparse.Namespace) -> None:
     """Submit what is missing once more."""
+    from pfnano_tag.submit.credentials import ship_credentials
     from pfnano_tag.submit.jobfolder import check_card, chosen_folders
     from pfnano_tag.submit.retry import missing, resubmission, take_out
     from pfnano_tag.submit.stage import hand_over
@@ -148,20 +152,18 @@ def _retry(card: Card, options: argparse.Namespace) -> None:
         print(f"{job.path.name}: {len(items)} of {len(job.items)} jobs are missing")
         for item, memory in zip(items, submission.memory, strict=True):
             print(f"  {item.index} {item.name}: {item.condition}, {memory} MB")
-        if items and not options.dry_run:
+        if options.dry_run:
+            continue
+        if items or status.under_way:  # jobs that have not started yet get them, too
+            ship_credentials(card, job.stage, job.path)
+        if items:
             take_out(job, items)
             print(hand_over(card, job, submission, options.processes))
 
 
 def _chain(card: Card, options: argparse.Namespace) -> None:
-    from pfnano_tag.submit.chain import (
-        USUAL,
-        describe_chain,
-        driver_of,
-        hand_over_chain,
-        make_chain,
-        read_chain,
-    )
+    from pfnano_tag.submit.chain import driver_of, hand_over_chain, make_chain, read_chain
+    from pfnano_tag.submit.chain_plan import USUAL, describe_chain
 
     if options.dataset or options.no_models:
         raise UserError("--dataset and --no-models go with `submit jobs`: a chain takes all datasets, and networks")
@@ -182,7 +184,7 @@ def _chain(card: Card, options: argparse.Namespace) -> None:
     if options.no_submit and chain.backend != "local":
         print(driver_of(chain.backend).write(card, chain))
     elif not options.no_submit:
-        print(hand_over_chain(card, chain, options.processes))
+        print(hand_over_chain(card, chain, options.processes, new=options.folder is None))
 
 
 if __name__ == "__main__":

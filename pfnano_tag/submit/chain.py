@@ -30,20 +30,19 @@ from pfnano_tag.card.jobs import collect_results, read_report
 from pfnano_tag.card.output import write_json
 from pfnano_tag.card.reading import read_card
 from pfnano_tag.card.showing import resolved_yaml
-from pfnano_tag.errors import EXIT_COMPLETE, CardError, Incomplete, OutputError, StudyError
+from pfnano_tag.errors import EXIT_COMPLETE, CardError, Incomplete, OutputError, StudyError, UserError
+from pfnano_tag.submit.chain_plan import USUAL, models_of, planned
 from pfnano_tag.submit.chain_script import write_script
+from pfnano_tag.submit.credentials import check_credentials
 from pfnano_tag.submit.grouping import grouping_of
-from pfnano_tag.submit.jobfolder import JobFolder, next_folder, read_job_folder, write_job_folder
+from pfnano_tag.submit.jobfolder import JobFolder, next_folder, read_job_folder, remove_folder, write_job_folder
 from pfnano_tag.submit.local import run_local
 from pfnano_tag.submit.split import items_of
 from pfnano_tag.submit.steps import note
-from pfnano_tag.submit.submission import Submission, next_submission, submissions_of
+from pfnano_tag.submit.submission import NoAnswer, Submission, next_submission, submissions_of
 
 log = logging.getLogger(__name__)
 
-STAGES = ("generate", "prepare", "train", "analyze", "compare")
-"""What a chain may hold, in this order."""
-USUAL = STAGES[1:]
 FORMAT, FORMAT_VERSION = "pfnano_tag chain", 1
 NAMED = 5
 """Items that a message names."""
@@ -60,7 +59,7 @@ class Chain:
     backend : str
         Where the jobs run.
     stages : tuple of str
-        Some of `STAGES`, in their order.
+        Some of `chain_plan.STAGES`, in their order.
     models : tuple of str or None
         Networks that are trained and applied; None: all of the card.
     """
@@ -103,7 +102,7 @@ def make_chain(card: Card, backend: str, stages: Sequence[str] = USUAL, models: 
     backend : str
         condor, slurm or local.
     stages : sequence of str
-        Some of `STAGES`, in any order.
+        Some of `chain_plan.STAGES`, in any order.
     models : sequence of str or None
         Networks or scans that are trained and applied.
 
@@ -114,6 +113,7 @@ def make_chain(card: Card, backend: str, stages: Sequence[str] = USUAL, models: 
     UserError
         When it is known by now that a stage will have nothing to do, or a model is there already.
     """
+    check_credentials(card)
     counts = planned(card, stages, models)
     ordered = tuple(counts)
     collect_results(card)
@@ -141,45 +141,6 @@ def make_chain(card: Card, backend: str, stages: Sequence[str] = USUAL, models: 
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return chain
-
-
-def planned(card: Card, stages: Sequence[str] = USUAL, models: Sequence[str] | None = None) -> dict[str, int | None]:
-    """Return the stages of a chain in their order, and how many jobs each has; None where that is not known yet.
-
-    Raises
-    ------
-    CardError
-        When a stage or model is unknown.
-    UserError
-        When it is known by now that a stage has nothing to do, or a model is there already.
-    """
-    ordered = [stage for stage in STAGES if stage in stages]
-    if len(ordered) != len(stages) or not ordered:
-        raise CardError(
-            f"--stages {','.join(stages)}: expected some of {', '.join(STAGES)}, with commas between them"
-        )
-    for name in card.models_named(models):
-        card.training_of(name.partition(":")[0])  # says which models the card has
-    unknown = "generate" in ordered  # files that are not there yet
-    return {
-        stage: None
-        if stage == "compare" or (unknown and stage in ("prepare", "analyze"))
-        else len(items_of(card, stage, (), _models_of(stage, models), grouping_of(card, stage)))
-        for stage in ordered
-    }
-
-
-def describe_chain(card: Card, backend: str, stages: Sequence[str], models: Sequence[str] | None) -> str:
-    """Return what a chain would do; nothing is written."""
-    lines = [f"chain for {backend}"]
-    for stage, count in planned(card, stages, models).items():
-        if stage == "compare":
-            lines.append("compare: on this machine, with all results that there are")
-            continue
-        slot = card.submit.slot(stage)
-        jobs = "one job per file" if count is None else f"{count} jobs"
-        lines.append(f"{stage}: {jobs}, each {slot.memory} MB of memory, {slot.time} minutes")
-    return "\n".join(lines)
 
 
 def read_chain(path: Path) -> Chain:
@@ -219,7 +180,7 @@ def open_stage(card: Card, chain: Chain, stage: str) -> tuple[JobFolder, Submiss
     if path.exists():
         job = read_job_folder(path)
     else:
-        items = items_of(card, stage, (), _models_of(stage, chain.models), grouping_of(card, stage))
+        items = items_of(card, stage, (), models_of(stage, chain.models), grouping_of(card, stage))
         job = write_job_folder(card, stage, chain.backend, items, path, chain.models)
     open_items = incomplete(job)
     memory = card.submit.slot(stage).memory or card.submit.memory
@@ -321,12 +282,30 @@ def step(path: Path, when: str, stage: str) -> None:
         close_stage(card, chain, stage)
 
 
-def hand_over_chain(card: Card, chain: Chain, processes: int = 2) -> str:
-    """Run a chain here, or hand it to its batch system; return what to tell the user."""
+def hand_over_chain(card: Card, chain: Chain, processes: int = 2, new: bool = False) -> str:
+    """Run a chain here, or hand it to its batch system; return what to tell the user.
+
+    Raises
+    ------
+    NoAnswer
+        When the batch system may have taken the chain, or not; its folder stays.
+    UserError
+        When the batch system is not there, or refuses; the folder of a new chain goes.
+    """
     if chain.backend == "local":
         run_here(card, chain, processes)
         return f"{', '.join(chain.stages)}: complete"
-    return driver_of(chain.backend).submit(card, chain)
+    try:
+        return driver_of(chain.backend).submit(card, chain)
+    except NoAnswer as error:
+        raise NoAnswer(
+            f"{error}; {chain.path} stays, as it may be in the queue: `submit status` tells when the batch system "
+            f"answers again, `submit chain --folder {shlex.quote(str(chain.path))}` submits it if it is not"
+        ) from error
+    except UserError:
+        if new:
+            remove_folder(card, chain.path)
+        raise
 
 
 def driver_of(backend: str) -> Driver:
@@ -360,10 +339,6 @@ def _require(chain: Chain, stage: str | None) -> None:
     if missing != []:
         lacks = "has not begun" if missing is None else f"lacks {len(missing)} items"
         raise Incomplete(f"{path}: {stage} {lacks}, so what comes after it can't begin")
-
-
-def _models_of(stage: str, models: Sequence[str] | None) -> Sequence[str] | None:
-    return models if stage in ("train", "analyze") else None
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -16,10 +16,11 @@ from pfnano_tag.card.card import Card
 from pfnano_tag.card.jobs import read_report
 from pfnano_tag.card.output import write_whole
 from pfnano_tag.errors import CardError, OutputError, StudyError
+from pfnano_tag.submit.credentials import shipped
 from pfnano_tag.submit.engines import Known, State
 from pfnano_tag.submit.environment import description_path
 from pfnano_tag.submit.jobfolder import JobFolder, template
-from pfnano_tag.submit.submission import Submission, answer, ask
+from pfnano_tag.submit.submission import NoAnswer, Submission, answer, ask
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,10 @@ def check_lines(submit: str, *values: str) -> None:
     StudyError
         When it is not there, or refuses the file.
     """
-    _, warnings = answer(["condor_submit", "-dry-run", "/dev/null", *values, submit])
+    try:
+        _, warnings = answer(["condor_submit", "-dry-run", "/dev/null", *values, submit])
+    except NoAnswer as error:
+        raise StudyError(str(error)) from error  # it has not been given any job yet
     unknown = TYPO.findall(warnings)
     if unknown:
         raise CardError(
@@ -174,7 +178,7 @@ def _why(ad: Mapping[str, Any]) -> str:
 
 def _settings(card: Card, job: JobFolder) -> dict[str, str]:
     slot = card.submit.slot(job.stage)
-    inputs = [str(job.path / name) for name in job.inputs]
+    inputs = [*(str(job.path / name) for name in job.inputs), *map(str, shipped(job.path))]
     environment = card.submit.environment
     if environment is not None and "://" not in environment and Path(environment).expanduser().is_file():
         archive = Path(environment).expanduser().absolute()

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,6 +22,7 @@ from pfnano_tag.card.jobs import job_folders
 from pfnano_tag.card.output import write_json
 from pfnano_tag.card.showing import resolved_yaml
 from pfnano_tag.errors import CardError, FileError, OutputError, StudyError
+from pfnano_tag.submit.credentials import ship_credentials
 from pfnano_tag.submit.environment import check_archive
 from pfnano_tag.submit.items import Item
 
@@ -134,6 +136,16 @@ def write_job_folder(
     return replace(job, inputs=inputs)
 
 
+def remove_folder(card: Card, path: Path) -> None:
+    """Remove a job folder or chain that nothing runs from, and the study's link to it: as if it were never made."""
+    place = card.folder.absolute() / "jobs"
+    if (place / path.name).is_symlink():
+        (place / path.name).unlink()
+    shutil.rmtree(path, ignore_errors=True)  # on a shared disk something may be late; why it goes is to be told
+    with suppress(OSError):  # other jobs' folders are in it
+        place.rmdir()
+
+
 def read_job_folder(path: Path) -> JobFolder:
     """Return a job folder that is there.
 
@@ -241,10 +253,7 @@ def _fill(made: Path, card: Card, job: JobFolder, models: Sequence[str] | None) 
         if script is not None:
             shutil.copy(_there(f"submit.{name}", script), made / f"{name}.sh")
             inputs.append(f"{name}.sh")
-    if card.submit.proxy is not None:
-        shutil.copy(_there("submit.proxy", card.submit.proxy), made / "proxy")
-        (made / "proxy").chmod(0o600)
-        inputs.append("proxy")
+    ship_credentials(card, job.stage, made)
     (made / "logs").mkdir()
     _copy_study(card, job.stage, made / "study", models)
     if job.stage == "analyze" and _copy_files(card, made / "inputs"):

@@ -13,7 +13,6 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,7 +22,7 @@ from pfnano_tag.card.output import write_whole
 from pfnano_tag.errors import OutputError, StudyError
 from pfnano_tag.submit.engines import Known, State
 from pfnano_tag.submit.jobfolder import JobFolder, template
-from pfnano_tag.submit.submission import Submission, ask, submissions_of
+from pfnano_tag.submit.submission import NoAnswer, Submission, ask, submissions_of
 
 log = logging.getLogger(__name__)
 
@@ -85,16 +84,24 @@ class Slurm:
         return f"bash {shlex.quote(str(submission.place(job, '.sh')))}"
 
     def submit(self, card: Card, job: JobFolder, submission: Submission) -> Submission:
-        """Write and submit, all or nothing; SLURM names each array by a number."""
+        """Write and submit, all or nothing; SLURM names each array by a number.
+
+        Raises
+        ------
+        NoAnswer
+            When some of the jobs may be in the queue: SLURM did not answer, or could not be told to cancel them.
+        StudyError
+            When SLURM is not there, or refuses; none of the jobs are in the queue.
+        """
         ids: list[str] = []
         for command in self._commands(card, job, submission):
             try:
                 ids.append(sbatch(command))
             except StudyError as error:
-                names = ",".join(array.name for array in _arrays(job, submission))
                 if ids:
-                    with suppress(StudyError):
-                        ask(["scancel", f"--name={names}"])
+                    _take_back(job, submission, error)
+                if isinstance(error, NoAnswer):
+                    raise
                 raise StudyError(f"{error}; none of the jobs of {job.path} are submitted") from error
         return replace(submission, ids=tuple(ids))
 
@@ -210,6 +217,21 @@ def known(state: str, reason: str, code: int = 0) -> Known:
     ended = f"exit code {code >> 8}" if code >> 8 else f"signal {code & 127}" if code & 127 else ""
     text = ", ".join(part for part in (state, why if why != "NonZeroExitCode" else "", ended) if part)
     return Known("gone", text, word.startswith("OUT_OF_ME"))  # sacct may cut it short
+
+
+def _take_back(job: JobFolder, submission: Submission, refused: StudyError) -> None:
+    """Cancel the arrays that were submitted before one that was refused.
+
+    Raises
+    ------
+    NoAnswer
+        When they can't be.
+    """
+    names = ",".join(array.name for array in _arrays(job, submission))
+    try:
+        ask(["scancel", f"--name={names}"])
+    except StudyError as error:
+        raise NoAnswer(f"{refused}; what was submitted before could not be cancelled: {error}") from error
 
 
 def _tasks(array: Array) -> range:

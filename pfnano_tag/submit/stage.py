@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.jobs import collect_job, collect_results
+from pfnano_tag.errors import UserError
 from pfnano_tag.submit.engines import engine_of
 from pfnano_tag.submit.grouping import grouping_of
 from pfnano_tag.submit.items import Item
-from pfnano_tag.submit.jobfolder import JobFolder, write_job_folder
+from pfnano_tag.submit.jobfolder import JobFolder, remove_folder, write_job_folder
 from pfnano_tag.submit.local import Local, outcome
 from pfnano_tag.submit.split import items_of
-from pfnano_tag.submit.submission import Submission, next_submission
+from pfnano_tag.submit.submission import NoAnswer, Submission, next_submission
 
 SHOWN = 20
 """Items that a dry run names."""
@@ -53,8 +55,21 @@ def make(
     return job, next_submission(job, range(len(items)), [memory] * len(items))
 
 
-def hand_over(card: Card, job: JobFolder, submission: Submission, processes: int = 2) -> str:
+def hand_over(card: Card, job: JobFolder, submission: Submission, processes: int = 2, new: bool = False) -> str:
     """Submit, and write down what became of it; jobs of this machine run to their end, and are collected.
+
+    Parameters
+    ----------
+    card : Card
+        The study's card.
+    job : JobFolder
+        Whose items are submitted.
+    submission : Submission
+        Which items.
+    processes : int
+        Workers at a time, on this machine.
+    new : bool
+        Whether the job folder was made for this submission, and goes when the batch system refuses it.
 
     Returns
     -------
@@ -63,26 +78,64 @@ def hand_over(card: Card, job: JobFolder, submission: Submission, processes: int
 
     Raises
     ------
+    NoAnswer
+        When the batch system may have the jobs, or not; the job folder stays, and the submission is written down.
     UserError
-        When the batch system is not there, or refuses; the job folder stays.
+        When the batch system is not there, or refuses.
     Incomplete, DataError, RuntimeError
         When jobs of this machine are not complete (`local.outcome`).
     """
-    engine = Local(processes) if job.backend == "local" else engine_of(job.backend)
-    done = engine.submit(card, job, submission)
-    done.write(job)
-    if isinstance(engine, Local):
+    if job.backend == "local":
+        Local(processes).submit(card, job, submission).write(job)
         collect_job(card, job.path)
         outcome(job, submission.indices)
         return f"{len(submission.indices)} jobs complete"
+    with _nothing_left(card, job, new):
+        done = _submitted(card, job, submission)
+    done.write(job)
     return f"submitted as {', '.join(done.ids)}; `submit status` tells how they are"
 
 
 def to_submit(card: Card, job: JobFolder, submission: Submission) -> str:
-    """Write what the batch system reads, and return the command that hands it over."""
-    command = engine_of(job.backend).write(card, job, submission)
+    """Write what the batch system reads, into a new job folder; return the command that hands it over.
+
+    Raises
+    ------
+    OutputError
+        When the batch system can't name the job folder, which goes.
+    """
+    with _nothing_left(card, job, new=True):
+        command = engine_of(job.backend).write(card, job, submission)
     submission.write(job)
     return command
+
+
+@contextmanager
+def _nothing_left(card: Card, job: JobFolder, new: bool) -> Iterator[None]:
+    """Remove a job folder made for a submission that was refused; not where the batch system may have the jobs."""
+    try:
+        yield
+    except NoAnswer:
+        raise
+    except UserError:
+        if new:
+            remove_folder(card, job.path)
+        raise
+
+
+def _submitted(card: Card, job: JobFolder, submission: Submission) -> Submission:
+    """Submit; what may be in the queue is written down, as SLURM is asked for the arrays that are."""
+    try:
+        return engine_of(job.backend).submit(card, job, submission)
+    except NoAnswer as error:
+        submission.write(job)
+        raise NoAnswer(
+            f"{error}; {job.path} stays, as the jobs may be in the queue: `submit status` tells when the batch "
+            "system answers again, `submit retry` submits what is not there"
+        ) from error
+    except KeyboardInterrupt:
+        submission.write(job)
+        raise
 
 
 def describe(

@@ -7,6 +7,7 @@ knows them; the files that the batch system reads are beside it.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +19,12 @@ from pfnano_tag.submit.jobfolder import JobFolder
 
 TIMEOUT = 120
 """Seconds that a batch system may take for an answer."""
+TIMED_OUT = re.compile(r"timed out|zero bytes were transmitted", re.IGNORECASE)
+"""In the words of a batch system's command that gave up waiting for the batch system."""
+
+
+class NoAnswer(StudyError):
+    """A batch system gave no answer: whether it has done what it was asked for is not known."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +113,10 @@ def answer(
 
     Raises
     ------
+    NoAnswer
+        When it gives no answer in time, or says that it got none itself.
     StudyError
-        When there is no such command, it gives no answer in time, or fails; with its words.
+        When there is no such command, or it fails; with its words.
     """
     seconds = TIMEOUT if seconds is None else seconds
     try:
@@ -124,8 +133,9 @@ def answer(
     except FileNotFoundError as error:
         raise StudyError(f"{command[0]}: no such command here; is it a submit machine?") from error
     except subprocess.TimeoutExpired as error:
-        raise StudyError(f"{command[0]}: no answer within {seconds:g} s; is the batch system up?") from error
+        raise NoAnswer(f"{command[0]}: no answer within {seconds:g} s; is the batch system up?") from error
     if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
-        raise StudyError(f"{command[0]}: exit code {done.returncode}: {' '.join(said[-5:])}")
+        said = " ".join((done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-5:])
+        kind = NoAnswer if TIMED_OUT.search(said) else StudyError
+        raise kind(f"{command[0]}: exit code {done.returncode}: {said}")
     return done.stdout, done.stderr

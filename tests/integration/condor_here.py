@@ -6,6 +6,8 @@ What is not the default of HTCondor, and why:
 - Memory is looked at each second; a job that has too much is held (`HOLD_IF_MEMORY_EXCEEDED`). Sites have cgroups.
 - A machine that has put a job on hold waits for its submit machine until the lease of the job ends: it is short.
 - DAGMan would wait five seconds, and more, between its looks at the queue.
+- Proxies are copied: in this version (23.9) their delegation fails, and jobs never start. They are looked at each ten
+  minutes by default.
 """
 
 from __future__ import annotations
@@ -93,6 +95,8 @@ JOB_START_DELAY = 0
 SHUTDOWN_GRACEFUL_TIMEOUT = 20
 DAGMAN_USER_LOG_SCAN_INTERVAL = 1
 DAGMAN_SUBMIT_DELAY = 0
+DELEGATE_JOB_GSI_CREDENTIALS = False
+SHADOW_CHECKPROXY_INTERVAL = 2
 """
 FOLDERS = ("run", "log", "lock", "spool", "execute", "credentials", "tokens", "passwords", "bin")
 

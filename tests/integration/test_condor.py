@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +49,21 @@ if [ "$(basename "$1")" = 1 ] && [ "$(sed -n 's/^Memory = //p' "$_CONDOR_MACHINE
   exec PYTHON -c "import time; filled = b'x' * 1_200_000_000; time.sleep(300)"
 fi
 """
+LOOKS = """\
+# Notes proxy and token, and the proxy once more when it is another, in SEEN.
+{
+  stat -c %a "$X509_USER_PROXY" ${BEARER_TOKEN_FILE:+"$BEARER_TOKEN_FILE"}
+  sha256sum <"$X509_USER_PROXY"
+} >SEEN.new
+mv SEEN.new SEEN
+cat ${BEARER_TOKEN_FILE:+"$BEARER_TOKEN_FILE"} </dev/null >"$1/token"
+first="$(sha256sum <"$X509_USER_PROXY")"
+while [ -n "$WAITS" ] && [ "$(sha256sum <"$X509_USER_PROXY")" = "$first" ]; do
+  sleep 0.2
+done
+sha256sum <"$X509_USER_PROXY" >>SEEN
+"""
+EXTENSION = "[proxy]\nkeyUsage = critical, digitalSignature\nproxyCertInfo = critical, language:id-ppl-inheritAll\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -182,6 +200,7 @@ def test_lines_that_htcondor_ignores_or_refuses(study: Path, monkeypatch: pytest
     ):
         with pytest.raises(error, match=words):
             submit(study, "jobs", "--folder", str(tmp_path / f"job{number}"), "--set", f"submit.condor={line}")
+        assert not (tmp_path / f"job{number}").exists()
     assert shell("condor_q", "-af", "ClusterId") == ""
     answers = tmp_path / "bin"
     answers.mkdir()
@@ -194,6 +213,61 @@ def test_lines_that_htcondor_ignores_or_refuses(study: Path, monkeypatch: pytest
     (answers / "condor_submit").unlink()
     with pytest.raises(StudyError, match="condor_submit: no such command here"):
         submit(study, "jobs", "--folder", str(tmp_path / "none"))
+    assert not list((tmp_path / "it's a study").glob("jobs/*"))
+
+
+def make_proxy(folder: Path, days: int) -> Path:
+    """Make a proxy (RFC 3820) of a certificate that is nobody's; return its path."""
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    folder.mkdir(exist_ok=True)
+    new = ["-newkey", "rsa:2048", "-nodes"]
+    openssl("req", "-x509", *new, "-keyout", "user.key", "-out", "user.pem", "-subj", "/CN=user")
+    openssl("req", "-new", *new, "-keyout", "proxy.key", "-out", "proxy.csr", "-subj", "/CN=user/CN=1")
+    (folder / "extension").write_text(EXTENSION)
+    extension = ["-extfile", "extension", "-extensions", "proxy"]
+    signed = ["-CA", "user.pem", "-CAkey", "user.key", "-CAcreateserial", *extension]
+    openssl("x509", "-req", "-in", "proxy.csr", *signed, "-days", str(days), "-out", "proxy.pem")
+    whole = folder / "whole.new"
+    whole.touch(mode=0o600)
+    whole.write_text("".join((folder / name).read_text() for name in ("proxy.pem", "proxy.key", "user.pem")))
+    return whole.rename(folder / "whole")
+
+
+def test_proxies_and_tokens_come_with_a_job_and_htcondor_renews_its_own(study: Path, tmp_path: Path):
+    card = read_card(study)
+    for file in sorted((card.folder / "data").glob("*.root"))[1:]:
+        file.unlink()
+    proxy, token, seen, script = (
+        make_proxy(tmp_path / "my grid", 2),
+        tmp_path / "token",
+        tmp_path / "seen",
+        "looks.sh",
+    )
+    token.write_text("a-token")
+    digests = [hashlib.sha256(proxy.read_bytes()).hexdigest()]
+    looks = LOOKS.replace("SEEN", shlex.quote(str(seen)))
+    (tmp_path / script).write_text(looks.replace("$WAITS", ""))
+    keys = [f"submit.before={tmp_path}/{script}", f"submit.proxy={proxy}", f"submit.token={token}"]
+    submit(study, "jobs", *(word for key in keys for word in ("--set", key)))
+    job = read_job_folder(card.folder / "jobs" / "analyze-0001")
+    wait_for(card, job, {0: "done"})
+    assert seen.read_text().split() == ["600", "600", digests[0], "-", digests[0], "-"]
+    assert (job.folder_of(0) / "token").read_text() == "a-token"
+
+    seen.unlink()
+    (tmp_path / script).write_text(looks.replace("$WAITS", "yes"))
+    keys = [keys[0], f"submit.condor.x509userproxy={proxy}"]
+    submit(study, "jobs", *(word for key in keys for word in ("--set", key)))
+    job = read_job_folder(card.folder / "jobs" / "analyze-0002")
+    until(seen.exists, lambda: logs(job))
+    time.sleep(3)  # HTCondor takes for new what is later than its own copy, by whole seconds
+    make_proxy(proxy.parent, 3)
+    digests.append(hashlib.sha256(proxy.read_bytes()).hexdigest())
+    wait_for(card, job, {0: "done"})
+    assert seen.read_text().split() == ["600", digests[0], "-", digests[1], "-"]
 
 
 def test_a_job_of_the_packed_environment_gives_the_same_bits(study: Path, tmp_path: Path):

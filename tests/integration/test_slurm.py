@@ -24,6 +24,7 @@ from pfnano_tag.submit.chain import read_chain
 from pfnano_tag.submit.dependencies import in_queue
 from pfnano_tag.submit.jobfolder import JobFolder, read_job_folder
 from pfnano_tag.submit.status import status_of
+from pfnano_tag.submit.submission import submissions_of
 from tests.integration.batch import (
     BOUND,
     ROOT,
@@ -244,6 +245,7 @@ def test_what_slurm_refuses_is_told_and_nothing_is_submitted(study: Path):
     with pytest.raises(StudyError, match=r"sbatch: exit code 1: .*invalid partition.*none of the jobs"):
         submit(study, "jobs", "--set", "submit.slurm={partition: nowhere}")
     assert shell("squeue", "--noheader", "--states=PENDING,RUNNING") == ""
+    assert not (read_card(study).folder / "jobs").exists()
 
 
 def test_a_controller_that_gives_no_answer(study: Path, slurm: Slurm, monkeypatch: pytest.MonkeyPatch):
@@ -253,8 +255,10 @@ def test_a_controller_that_gives_no_answer(study: Path, slurm: Slurm, monkeypatc
     monkeypatch.setattr(submitting, "TIMEOUT", 2)
     slurm.freeze("slurmctld")
     try:
-        with pytest.raises(StudyError, match="sbatch: no answer within 2 s; is the batch system up"):
+        with pytest.raises(StudyError, match="sbatch: no answer within 2 s; .*analyze-0002 stays"):
             submit(study, "jobs")
+        (submission,) = submissions_of(read_job_folder(card.folder / "jobs" / "analyze-0002"))
+        assert (submission.indices, submission.ids) == (tuple(range(6)), ())
         assert "no answer within 2 s" in status_of(card, job).silent
     finally:
         slurm.freeze("slurmctld", frozen=False)

@@ -14,7 +14,8 @@ from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import CardError, CheckpointError, Incomplete, StudyError
 from pfnano_tag.submit import chain as chains
 from pfnano_tag.submit import dag
-from pfnano_tag.submit.chain import hand_over_chain, make_chain, planned, read_chain, step
+from pfnano_tag.submit.chain import hand_over_chain, make_chain, read_chain, step
+from pfnano_tag.submit.chain_plan import planned
 from pfnano_tag.submit.chain_status import status_of_chain
 from pfnano_tag.submit.jobfolder import read_job_folder
 from pfnano_tag.submit.submission import submissions_of
