@@ -116,6 +116,11 @@ class Ledger:
             self.clear()
             self._write(plan, None)
 
+    def restart(self, plan: Plan) -> None:
+        """Begin with other chunks: drop all that is there."""
+        self.clear()
+        self._write(plan, None)
+
     def finish(self, *outputs: Path) -> None:
         """Note that the outputs are complete, and drop the partial results."""
         self._write(self.plan, _hashes(outputs))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pfnano_tag.analyze.stopping import Stopped
 from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import CardError, Incomplete, StudyError, UserError
 
@@ -98,6 +99,8 @@ class Kept:
         What it was made of.
     models : tuple of str or None
         Networks, as they were asked for; None: all of the card.
+    ended : bool
+        Whether all its chunks were tried; else it is in work, was killed, or was told to stop.
     """
 
     folder: Path
@@ -105,11 +108,12 @@ class Kept:
     dataset: str
     file: str
     models: tuple[str, ...] | None
+    ended: bool = False
 
     def write(self) -> None:
         """Write down what the folder is."""
         about = {"part": str(self.part), "dataset": self.dataset, "file": self.file, "models": self.models}
-        write_json(self.folder / ABOUT, about)
+        write_json(self.folder / ABOUT, {**about, "ended": self.ended})
 
     @classmethod
     def read(cls, folder: Path) -> Kept:
@@ -123,7 +127,8 @@ class Kept:
         try:
             about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
             models = None if about["models"] is None else tuple(about["models"])
-            return cls(folder, Part.parse(about["part"]), about["dataset"], about["file"], models)
+            part, ended = Part.parse(about["part"]), bool(about["ended"])
+            return cls(folder, part, about["dataset"], about["file"], models, ended)
         except (OSError, ValueError, KeyError, TypeError, CardError) as error:
             raise StudyError(f"{folder / ABOUT}: can't be read ({error}); remove the folder") from error
 
@@ -135,22 +140,44 @@ def join_parts(card: Card) -> None:
     ----------
     card : Card
         The study's card.
+
+    Raises
+    ------
+    Stopped
+        When it is told to stop.
     """
     for output, folders in _by_output(card.folder / "analysis"):
         try:
-            kept = [Kept.read(folder) for folder in folders]
-            chosen = _all_of_one_splitting(kept)
-            if not chosen and not output.is_file():
-                have = ", ".join(str(one.part) for one in kept)
-                log.warning("%s: parts %s are there, it waits for the others", output, have)
-                continue
-            from pfnano_tag.analyze.joining import join  # with torch: only where there is something to do
-
-            join(card, output, chosen or kept)
-        except Incomplete as error:
-            log.warning("%s", error)
-        except UserError as error:
+            kept = [Kept.read(folder) for folder in folders if folder.exists()]  # others may join, too
+        except StudyError as error:
             log.warning("%s: its parts can't be put together here: %s", output, error)
+            continue
+        groups = _groups(output, kept)
+        if not groups and kept and not output.is_file():
+            log.warning("%s: %s", output, waiting(kept))
+        for some, whole in groups:
+            _join(card, output, some, whole)
+
+
+def waiting(kept: Sequence[Kept]) -> str:
+    """Return what is there of a file that waits for more, in words."""
+    have = ", ".join(str(one.part) for one in kept if one.ended) or "none"
+    begun = ", ".join(str(one.part) for one in kept if not one.ended)
+    return f"parts {have} are there, it waits for the others" + (f" (not done: {begun})" if begun else "")
+
+
+def _join(card: Card, output: Path, kept: Sequence[Kept], whole: bool) -> None:
+    from pfnano_tag.analyze.joining import join  # with torch: only where there is something to do
+
+    try:
+        join(card, output, kept, whole)
+    except Stopped:
+        raise
+    except Incomplete as error:
+        named = "" if str(output) in str(error) else f"{output}: "
+        log.warning("%s%s", named, error)
+    except UserError as error:
+        log.warning("%s: its parts can't be put together here: %s", output, error)
 
 
 def _by_output(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
@@ -163,10 +190,16 @@ def _by_output(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
     yield from found.items()
 
 
-def _all_of_one_splitting(kept: Sequence[Kept]) -> list[Kept]:
-    """Return the parts that are a whole together; none where some are missing."""
-    for of in sorted({one.part.of for one in kept}):
-        some = [one for one in kept if one.part.of == of]
-        if len(some) == of:
-            return sorted(some, key=lambda one: one.part.number)
-    return []
+def _groups(output: Path, kept: Sequence[Kept]) -> list[tuple[list[Kept], bool]]:
+    """Return parts that go together, each with whether they are a whole; others only where there is an output."""
+    ended = sorted((one for one in kept if one.ended), key=lambda one: (one.part.of, one.part.number))
+    splittings: dict[Any, list[Kept]] = {}
+    for one in ended:
+        splittings.setdefault((one.part.of, one.models), []).append(one)
+    wholes = [some for (of, _), some in splittings.items() if len(some) == of]
+    if wholes or not output.is_file():
+        return [(some, True) for some in wholes]
+    late: dict[Any, list[Kept]] = {}  # they may have what the output lacks
+    for one in ended:
+        late.setdefault(one.models, []).append(one)
+    return [(some, False) for some in late.values()]

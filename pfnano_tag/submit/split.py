@@ -8,7 +8,7 @@ from pathlib import Path
 from pfnano_tag.analyze.parts import Part
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.datasets import Dataset
-from pfnano_tag.card.files import REPLICAS, expand_files, replicas_of
+from pfnano_tag.card.files import absolute, expand_files
 from pfnano_tag.card.folder import analysis_path, generated_folder, model_folder
 from pfnano_tag.errors import DataError, FileError, StudyError
 from pfnano_tag.submit.grouping import ONE_EACH, Grouping
@@ -136,12 +136,6 @@ def _parts(files: Sequence[str], together: int) -> Iterator[Sequence[str]]:
 def _name(outputs: Sequence[str], folder: str) -> str:
     first = str(Path(outputs[0]).relative_to(folder).with_suffix(""))
     return first if len(outputs) == 1 else f"{first} and {len(outputs) - 1} more"
-
-
-def absolute(file: str) -> str:
-    """Return a file's name with absolute paths in place of relative ones."""
-    places = (place if "://" in place else str(Path(place).absolute()) for place in replicas_of(file))
-    return REPLICAS.join(places)
 
 
 def _check(items: Sequence[Item]) -> None:

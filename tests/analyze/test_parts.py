@@ -11,34 +11,14 @@ import uproot
 
 from pfnano_tag.analyze import joining, stage
 from pfnano_tag.analyze.__main__ import parser, run
-from pfnano_tag.analyze.joining import run_part
 from pfnano_tag.analyze.ledger import ledger_folder, locked
 from pfnano_tag.analyze.parts import Kept, Part, join_parts, output_of
 from pfnano_tag.analyze.result import JobResult
 from pfnano_tag.card.folder import analysis_path
 from pfnano_tag.errors import CardError, Incomplete, OutputError
 from tests.analyze.events_file import damage
+from tests.analyze.run_parts import do
 from tests.analyze.test_stage import same_bits
-
-
-@pytest.fixture
-def moved(card_with, study, tmp_path):
-    """Return a function that makes a card whose study is in a folder of its own, with the networks of the others."""
-
-    def make(**sections):
-        place = tmp_path / "study"
-        place.mkdir(exist_ok=True)
-        if not (place / "models").exists():
-            (place / "models").symlink_to(study / "models")
-        card = card_with(histograms={"variants": ["fgsm"]}, **sections)
-        return card.model_copy(update={"study": card.study.model_copy(update={"folder": place})})
-
-    return make
-
-
-def do(card, dataset, path, numbers, of=3, **options):
-    for number in numbers:
-        run_part(card, dataset, str(path), Part(number, of), **options)
 
 
 def test_parts_are_the_chunks_in_order_and_differ_by_one_at_most():
