@@ -35,6 +35,7 @@ from benchmarks import (  # noqa: E402
     results,
     submit,
     watching,
+    worker,
 )
 from benchmarks.measuring import Different, Missing, Side, SideFailed, Stopwatch  # noqa: E402
 from benchmarks.sides.datamc import without_masses  # noqa: E402
@@ -46,7 +47,7 @@ from pfnano_tag.models.particle_transformer import (  # noqa: E402
     ParticleTransformerConfig,
 )
 
-NAMES = ("read", "loader", "memory", "attack", "training", "datamc")
+NAMES = ("read", "loader", "memory", "attack", "training", "datamc", "worker")
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.sh"))
 
 
@@ -183,7 +184,7 @@ def test_an_input_from_another_specification_is_missing(monkeypatch, tmp_path):
 
 def test_the_inputs_of_the_benchmarks_are_made():
     used = {case.input for case in (*read.FULL, *read.QUICK)} | {*memory.FULL.inputs, *memory.QUICK.inputs}
-    used |= {attack.FULL.input, attack.QUICK.input, quality.FULL.input, quality.QUICK.input}
+    used |= {worker.INPUT, attack.FULL.input, attack.QUICK.input, quality.FULL.input, quality.QUICK.input}
     used |= {
         file for scale in (datamc.FULL, datamc.QUICK) for file in (scale.deepsets, scale.transformer, scale.lzma)
     }
