@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--part",
         metavar="K/N",
-        help="only the K-th of N parts of the file's chunks; what it leaves beside H.root, `compare` puts together",
+        help="only the K-th of N parts of the file's chunks; what they leave in the study, `compare` puts together",
     )
     add_dry_run(options)
     return options

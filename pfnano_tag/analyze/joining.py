@@ -166,18 +166,19 @@ def _take_over(ledger: Ledger, parts: Sequence[Ledger], kept: Sequence[Kept], wh
             raise Incomplete(waiting(kept))
         ledger.restart(plan)
     for part in parts:
-        for path in part.folder.glob("chunk_*.npz"):
-            _link(path, ledger.folder / path.name)
-        for path in part.folder.glob("begun_*"):  # these are written in place
-            if not (ledger.folder / path.name).exists():
-                _copy(path, ledger.folder / path.name)
+        for path in (*part.folder.glob("chunk_*.npz"), *part.folder.glob("begun_*")):
+            place = ledger.folder / path.name
+            if place.exists():
+                continue
+            if path.suffix:
+                _link(path, place)
+            else:  # a note is written in place
+                _copy(path, place)
 
 
 def _link(path: Path, place: Path) -> None:
     try:
         os.link(path, place)
-    except FileExistsError:
-        return
     except OSError:  # a disk without hard links
         _copy(path, place)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +133,19 @@ class Kept:
             raise StudyError(f"{folder / ABOUT}: can't be read ({error}); remove the folder") from error
 
 
+def has_ended(folder: Path) -> bool:
+    """Return whether a folder has a part all chunks of which were tried."""
+    try:
+        return Kept.read(folder).ended
+    except StudyError:
+        return False
+
+
+def only_in_parts(folder: Path) -> list[Path]:
+    """Return the outputs of which a dataset's folder has parts, but not the whole."""
+    return [output for output in _by_output(folder) if not output.is_file()]
+
+
 def join_parts(card: Card) -> None:
     """Put together the files of a study of which all parts are there; say what is missing of others.
 
@@ -146,7 +159,8 @@ def join_parts(card: Card) -> None:
     Stopped
         When it is told to stop.
     """
-    for output, folders in _by_output(card.folder / "analysis"):
+    found = [item for place in sorted((card.folder / "analysis").glob("*/")) for item in _by_output(place).items()]
+    for output, folders in found:
         try:
             kept = [Kept.read(folder) for folder in folders if folder.exists()]  # others may join, too
         except StudyError as error:
@@ -161,9 +175,10 @@ def join_parts(card: Card) -> None:
 
 def waiting(kept: Sequence[Kept]) -> str:
     """Return what is there of a file that waits for more, in words."""
-    have = ", ".join(str(one.part) for one in kept if one.ended) or "none"
+    done = ", ".join(str(one.part) for one in kept if one.ended)
     begun = ", ".join(str(one.part) for one in kept if not one.ended)
-    return f"parts {have} are there, it waits for the others" + (f" (not done: {begun})" if begun else "")
+    have = f"parts {done} are there" if done else "no part is done"
+    return f"{have}, it waits for the others" + (f" (begun or stopped: {begun})" if begun else "")
 
 
 def _join(card: Card, output: Path, kept: Sequence[Kept], whole: bool) -> None:
@@ -180,14 +195,14 @@ def _join(card: Card, output: Path, kept: Sequence[Kept], whole: bool) -> None:
         log.warning("%s: its parts can't be put together here: %s", output, error)
 
 
-def _by_output(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Yield outputs of which there are parts, with the parts' folders."""
+def _by_output(folder: Path) -> dict[Path, list[Path]]:
+    """Return the outputs of which a folder has parts, with the parts' folders."""
     found: dict[Path, list[Path]] = {}
-    for place in sorted(folder.glob("*/*.part*of*")):
+    for place in sorted(folder.glob("*.part*of*")):
         output = output_of(place)
         if output is not None and (place / ABOUT).exists():
             found.setdefault(output, []).append(place)
-    yield from found.items()
+    return found
 
 
 def _groups(output: Path, kept: Sequence[Kept]) -> list[tuple[list[Kept], bool]]:

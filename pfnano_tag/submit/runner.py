@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from pfnano_tag.analyze.parts import has_ended, output_of
 from pfnano_tag.card.files import replicas_of
 from pfnano_tag.card.jobs import REPORT, Report, next_attempt
 from pfnano_tag.card.output import write_json
@@ -204,11 +205,11 @@ class Runner:
         raise UserError(f"{file}: could not be copied by xrdcp from any of {len(places)} places")
 
     def _results(self, code: int) -> tuple[tuple[str, ...], dict[str, int]]:
-        """Return what belongs into the study, and the sizes of its files; of what is incomplete no ledger."""
+        """Return what belongs into the study, and sizes of files; of what is incomplete no ledger or stopped part."""
         places = sorted({Path(name).parent for name in self.item.outputs})
         found = [entry for place in places for entry in _entries(self.folder / place)]
         if code != EXIT_COMPLETE:
-            found = [entry for entry in found if not entry.name.endswith(".ledger")]
+            found = [entry for entry in found if not (entry.name.endswith(".ledger") or _is_stopped_part(entry))]
         files = [file for entry in found for file in (entry.rglob("*") if entry.is_dir() else [entry])]
         sizes = {str(file.relative_to(self.folder)): file.stat().st_size for file in sorted(files) if file.is_file()}
         return tuple(str(entry.relative_to(self.folder)) for entry in found), sizes
@@ -235,6 +236,11 @@ def _allowed() -> float | None:
     except (KeyError, OSError):
         return None
     return None if found is None else max(int(found[1]) - WARNING, int(found[1]) / 2)
+
+
+def _is_stopped_part(folder: Path) -> bool:
+    """Return whether a folder has a part that is of no use in the study before a retry."""
+    return output_of(folder) is not None and not has_ended(folder)
 
 
 def _say(line: str) -> None:

@@ -9,12 +9,16 @@ import signal
 import pytest
 
 from pfnano_tag.analyze import joining, stage
+from pfnano_tag.analyze.job import make_job
 from pfnano_tag.analyze.joining import run_part
-from pfnano_tag.analyze.ledger import ledger_folder, locked
+from pfnano_tag.analyze.ledger import Ledger, ledger_folder, locked
 from pfnano_tag.analyze.parts import ABOUT, Part, join_parts
 from pfnano_tag.analyze.result import JobResult
 from pfnano_tag.card.folder import analysis_path
+from pfnano_tag.card.hashing import content_hash
+from pfnano_tag.compare.outputs import find_jobs, gather_jobs
 from pfnano_tag.errors import Incomplete, OutputError
+from pfnano_tag.nano.reader import open_file
 from tests.analyze.events_file import damage
 from tests.analyze.run_parts import do
 from tests.analyze.test_stage import same_bits
@@ -64,7 +68,7 @@ def test_a_part_that_was_told_to_stop_is_waited_for(moved, files, tmp_path, monk
             do(card, "mc", files["mc"], (2,))
     assert len(begun) == 5
     join_parts(card)
-    assert "parts 1/3, 3/3 are there, it waits for the others (not done: 2/3)" in caplog.text
+    assert "parts 1/3, 3/3 are there, it waits for the others (begun or stopped: 2/3)" in caplog.text
     assert len(begun) == 5
     assert not place(card, files["mc"]).exists()
     do(card, "mc", files["mc"], (2,))
@@ -306,3 +310,94 @@ def test_the_file_itself_may_be_in_work(moved, files, caplog):
             stage.run(card, "mc", str(files["mc"]))
     assert len(parts_left(card, files["mc"])) == 3
     assert not [path for path in ledger_folder(output).iterdir() if path.name != "lock"]
+
+
+def test_of_files_that_can_not_be_listed_those_in_parts_are_missing(moved, files):
+    card = moved()
+    stage.run(card, "data", str(files["data"]))
+    do(card, "mc", files["mc"], (1, 3))
+    data, simulation = sorted(find_jobs(card), key=lambda jobs: jobs.dataset.name)
+    assert data.unlisted
+    assert data.missing == ()
+    assert simulation.unlisted
+    assert simulation.missing == (str(place(card, files["mc"])),)
+    do(card, "mc", files["mc"], (2,))
+    assert not [jobs.missing for jobs in gather_jobs(card) if jobs.missing]
+
+
+@pytest.mark.parametrize("deaths", [2, 3])
+def test_a_part_in_which_processes_were_killed(moved, files, tmp_path, deaths, begun):
+    """Done in slices after two, given up after three: also by whoever puts the parts together, lest it be killed."""
+    card = moved()
+    do(card, "mc", files["mc"], (1, 3))
+    output = place(card, files["mc"])
+    folder = Part(2, 3).folder(output)
+    folder.mkdir()
+    whole = tmp_path / "whole.root"
+    for ledger, make in (
+        (folder, lambda: do(card, "mc", files["mc"], (2,))),
+        (ledger_folder(whole), lambda: stage.run(card, "mc", str(files["mc"]), whole)),
+    ):
+        with locked(whole):
+            job_of_ledger(card, files["mc"], ledger)
+        (ledger / "begun_00002").write_text(str(deaths))
+        if deaths == 2:
+            make()
+        else:
+            with pytest.raises(Incomplete, match="3 processes were killed"):
+                make()
+    count = len(begun)
+    join_parts(card)
+    assert len(begun) == count
+    same_bits(output, whole)
+    with JobResult(output) as joined, JobResult(whole) as single:
+        assert joined.complete == (deaths == 2)
+        assert joined.info["sliced"] == single.info["sliced"]
+        assert bool(joined.info["sliced"]) == (deaths == 2)
+
+
+def test_whoever_is_killed_while_joining_loses_nothing(moved, files, tmp_path, monkeypatch, begun):
+    """Killed at each change of a file in turn."""
+    card = moved(models=("first",))
+    do(card, "mc", files["mc"], (1, 2))
+    do(card, "mc", files["mc"], (3,))
+    output, kept = place(card, files["mc"]), tmp_path / "kept"
+    shutil.copytree(output.parent, kept)
+    whole = stage.run(card, "mc", str(files["mc"]), tmp_path / "whole.root")
+    count = len(begun)
+    left = 0
+
+    def counting(real):
+        def call(*arguments, **options):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return real(*arguments, **options)
+
+        return call
+
+    for changes in range(500):
+        shutil.rmtree(output.parent)
+        shutil.copytree(kept, output.parent)
+        left = changes
+        with monkeypatch.context() as patch:
+            for name in ("link", "rename", "unlink", "rmdir", "mkdir", "replace"):
+                patch.setattr(os, name, counting(getattr(os, name)))
+            try:
+                join_parts(card)
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+        join_parts(card)
+        same_bits(output, whole)
+    assert changes > 20
+    assert len(begun) == count
+
+
+def job_of_ledger(card, path, folder):
+    """Begin a ledger, as a process does that is killed in its first chunk."""
+    with open_file(str(path), card) as source:
+        job = make_job(card, "mc", source, None)
+        Ledger(folder, content_hash(job.key), job.key).start(job.new_plan())

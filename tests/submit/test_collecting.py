@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from pfnano_tag.analyze.parts import Kept, Part
 from pfnano_tag.card import jobs, read_card
 from pfnano_tag.card.jobs import Report, collect_job, collect_results
 from pfnano_tag.card.output import write_json
+from pfnano_tag.submit.grouping import Grouping
 from pfnano_tag.submit.jobfolder import write_job_folder
+from pfnano_tag.submit.runner import Runner
 from pfnano_tag.submit.split import items_of
 
 
@@ -122,3 +125,18 @@ def test_a_part_that_changes_while_it_is_copied_comes_the_next_time(card, monkey
     assert (card.folder / "analysis/dy/f1.root").exists()
     assert collect_job(card, job.path) == 1
     assert (card.folder / "analysis/dy/f0.root.part1of2/plan.json").exists()
+
+
+def test_of_a_part_that_was_told_to_stop_nothing_comes_into_the_study(card):
+    """Its chunks stay with the job, which goes on with them; those of one that lost chunks are put together."""
+    job = write_job_folder(card, "analyze", "condor", items_of(card, "analyze", grouping=Grouping(parts=2)))
+    for item in job.items[:2]:
+        folder = job.folder_of(item.index)
+        part = folder / item.outputs[0]
+        part.mkdir(parents=True)
+        (part / "chunk_00000.npz").touch()
+        Kept(part, Part.parse(item.steps[0].part), "dy", item.steps[0].file, None, ended=item.index == 1).write()
+        names, sizes = Runner(job.path, folder)._results(75)
+        assert names == (() if item.index == 0 else item.outputs)
+        assert len(sizes) == (0 if item.index == 0 else 2)
+        assert Runner(job.path, folder)._results(0)[0] == item.outputs
