@@ -33,6 +33,7 @@ from tests.integration.batch import (
     logs,
     make_gates,
     same,
+    shared_and_put_together,
     six_files,
     submit,
     until,
@@ -325,3 +326,4 @@ def test_a_chain_stops_where_something_is_missing_and_goes_on(tmp_path: Path, ca
     print(capsys.readouterr().out)
     log = (chain.job_path("train") / "items" / "0" / "log.txt").read_text()
     assert "2 processes" in log
+    assert shared_and_put_together(card, read_job_folder(chain.job_path("analyze")), tmp_path)

@@ -32,6 +32,7 @@ from tests.integration.batch import (
     logs,
     make_gates,
     same,
+    shared_and_put_together,
     six_files,
     submit,
     until,
@@ -239,6 +240,7 @@ def test_a_chain_stops_where_something_is_missing_and_goes_on(
     asked = shell("scontrol", "show", "job", "-o", f"{array_of(read_job_folder(chain.job_path('train')))}_0")
     assert (" NumTasks=2 " in asked, "gres:gpu:1" in asked) == (True, True)
     assert "2 processes" in (chain.job_path("train") / "items" / "0" / "log.txt").read_text()
+    assert shared_and_put_together(card, read_job_folder(chain.job_path("analyze")), tmp_path)
 
 
 def test_what_slurm_refuses_is_told_and_nothing_is_submitted(study: Path):
