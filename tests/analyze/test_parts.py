@@ -108,19 +108,20 @@ def test_a_lost_chunk_is_lost_as_in_one_job(moved, files, tmp_path, kind, branch
     assert not list(output.parent.glob("*.part*"))
 
 
-def test_a_part_that_comes_later_completes_what_was_incomplete(moved, files, tmp_path):
-    path = shutil.copy(files["mc"], tmp_path / "broken.root")
-    damage(path, "PFCands_d0", 2)
+@pytest.mark.parametrize(("kind", "branch"), [("mc", "PFCands_d0"), ("data", "Muon_pt"), ("data", "luminosityBlock")])
+def test_a_part_that_comes_later_completes_what_was_incomplete(moved, files, tmp_path, kind, branch):
+    path = shutil.copy(files[kind], tmp_path / "broken.root")
+    damage(path, branch, 2)
     card = moved()
-    do(card, "mc", path, (1, 3))
+    do(card, kind, path, (1, 3))
     with pytest.raises(Incomplete):
-        do(card, "mc", path, (2,))
+        do(card, kind, path, (2,))
     join_parts(card)
-    shutil.copy(files["mc"], path)
-    do(card, "mc", path, (2,))
+    shutil.copy(files[kind], path)
+    do(card, kind, path, (2,))
     join_parts(card)
-    output = analysis_path(card, "mc", str(path))
-    same_bits(output, stage.run(card, "mc", str(files["mc"]), tmp_path / "whole.root"))
+    output = analysis_path(card, kind, str(path))
+    same_bits(output, stage.run(card, kind, str(files[kind]), tmp_path / "whole.root"))
     with JobResult(output) as result:
         assert result.complete
 
