@@ -26,6 +26,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "-o", "--output", metavar="H.root", help="histograms [default: <study folder>/analysis/<dataset>/<file>.root]"
     )
+    options.add_argument(
+        "--part",
+        metavar="K/N",
+        help="only the K-th of N parts of the file's chunks; what they leave in the study, `compare` puts together",
+    )
     add_dry_run(options)
     return options
 
@@ -35,11 +40,15 @@ def run(card: Card, options: argparse.Namespace) -> None:
     from pfnano_tag.analyze.stopping import stopping
 
     with stopping():
-        from pfnano_tag.analyze import stage
+        from pfnano_tag.analyze import joining, stage
+        from pfnano_tag.analyze.parts import Part
 
         models = [] if options.no_models else options.model
+        part = None if options.part is None else Part.parse(options.part)
         if options.dry_run:
-            print(stage.describe(card, options.dataset, options.file, models))
+            print(stage.describe(card, options.dataset, options.file, models, part))
+        elif part is not None:
+            joining.run_part(card, options.dataset, options.file, part, options.output, models)
         else:
             stage.run(card, options.dataset, options.file, options.output, models)
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pfnano_tag.analyze.parts import ledger_folder
 from pfnano_tag.card.hashing import file_hash
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.errors import OutputError
@@ -32,15 +33,22 @@ Partial = dict[str, NDArray[Any]]
 
 
 @contextmanager
-def locked(output: Path) -> Iterator[Path]:
-    """Hold the ledger folder of an output; yield it.
+def locked(output: Path, part: Path | None = None) -> Iterator[Path]:
+    """Hold the ledger folder of an output, or that of a part of it; yield it.
+
+    Parameters
+    ----------
+    output : Path
+        What the job writes.
+    part : Path or None
+        Folder of the part; None: the output's own ledger.
 
     Raises
     ------
     OutputError
         When another job holds it, or it can't be made.
     """
-    folder = ledger_folder(output)
+    folder = ledger_folder(output) if part is None else part
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / "lock").open("w")
@@ -51,9 +59,10 @@ def locked(output: Path) -> Iterator[Path]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OutputError(
-                f"{output}: another job is writing this output; wait for it, or choose another"
+                f"{part or output}: another job is writing this output; wait for it, or choose another"
             ) from error
-        _sweep(output.parent, output.name)
+        if part is None:
+            _sweep(output.parent, output.name)
         _sweep(folder, "")
         yield folder
 
@@ -63,11 +72,6 @@ def _sweep(folder: Path, name: str) -> None:
     for path in folder.iterdir():
         if path.name.startswith(f".{name}") and ".tmp" in path.suffixes[-2:]:
             path.unlink()
-
-
-def ledger_folder(output: Path) -> Path:
-    """Return the folder of an output's ledger."""
-    return output.with_name(output.name + ".ledger")
 
 
 def _hashes(outputs: Sequence[Path]) -> str:
@@ -111,6 +115,11 @@ class Ledger:
         if self._stored is None:
             self.clear()
             self._write(plan, None)
+
+    def restart(self, plan: Plan) -> None:
+        """Begin with other chunks: drop all that is there."""
+        self.clear()
+        self._write(plan, None)
 
     def finish(self, *outputs: Path) -> None:
         """Note that the outputs are complete, and drop the partial results."""

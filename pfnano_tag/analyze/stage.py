@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from pfnano_tag.analyze.ledger import Ledger, Partial, locked
 from pfnano_tag.analyze.lost_chunks import NO_SECTIONS, Sections, lost_sections
 from pfnano_tag.analyze.memory import in_memory
 from pfnano_tag.analyze.merging import merge
+from pfnano_tag.analyze.parts import Part
 from pfnano_tag.analyze.result import NOMINAL, SUMS
 from pfnano_tag.analyze.selections import select
 from pfnano_tag.analyze.stopping import TimeLimit, stopping
@@ -40,6 +42,7 @@ from pfnano_tag.card.output import check_output
 from pfnano_tag.errors import BadChunk, DataError, Incomplete, UserError
 from pfnano_tag.infer.networks import use_resources
 from pfnano_tag.nano.identity import events_of, with_events
+from pfnano_tag.nano.plan import Plan
 from pfnano_tag.nano.reader import Chunk, open_file
 from pfnano_tag.nano.writer import protect_events
 from pfnano_tag.prepare.cleaning import clean
@@ -81,6 +84,36 @@ def run(
     Incomplete
         After all that could be done is saved: chunks were lost, or the job was told to stop.
     """
+    limit = TimeLimit(card.resources.max_minutes)
+    with opened(card, dataset, file, output, models) as (job, target), locked(target) as folder, stopping():
+        ledger = Ledger(folder, content_hash(job.key), job.key)
+        if ledger.is_finished(*job.outputs(target)):
+            log.info("%s: complete already (%d chunks): nothing to do", target, len(ledger.plan))
+            return target
+        try:
+            do_job(job, ledger, target, limit)
+        except DataError:  # the same in any rerun: nothing is worth keeping
+            ledger.discard()
+            raise
+    return target
+
+
+@contextmanager
+def opened(
+    card: Card, dataset: str, file: str, output: str | Path | None, models: Sequence[str] | None
+) -> Iterator[tuple[Job, Path]]:
+    """Context with a job, its file open, and its output: all has been checked.
+
+    Parameters
+    ----------
+    card, dataset, file, output, models
+        As for `run`.
+
+    Raises
+    ------
+    UserError
+        As `run`.
+    """
     target = Path(analysis_path(card, dataset, file) if output is None else output)
     check_bound(card)
     if output is None:
@@ -88,27 +121,18 @@ def run(
     check_output(target, [file])
     protect_events(target)
     use_resources(card)
-    limit = TimeLimit(card.resources.max_minutes)
     with open_file(file, card) as source:
         job = make_job(card, dataset, source, models)
         for other in job.outputs(target)[1:]:
             check_output(other, [file])
             protect_events(other)
-        with locked(target) as folder, stopping():
-            ledger = Ledger(folder, content_hash(job.key), job.key)
-            if ledger.is_finished(*job.outputs(target)):
-                log.info("%s: complete already (%d chunks): nothing to do", target, len(ledger.plan))
-                return target
-            try:
-                _do(job, ledger, target, limit)
-            except DataError:  # the same in any rerun: nothing is worth keeping
-                ledger.discard()
-                raise
-    return target
+        yield job, target
 
 
-def describe(card: Card, dataset: str, file: str, models: Sequence[str] | None = None) -> str:
-    """Return what a run would do: plan, branches, memory."""
+def describe(
+    card: Card, dataset: str, file: str, models: Sequence[str] | None = None, part: Part | None = None
+) -> str:
+    """Return what a run, or one of a part of the file, would do: plan, branches, memory."""
     with open_file(file, card) as source:
         job = make_job(card, dataset, source, models)
         plan = job.new_plan()
@@ -120,6 +144,7 @@ def describe(card: Card, dataset: str, file: str, models: Sequence[str] | None =
         return "\n".join(
             [
                 f"{file}: {source.num_entries} events in {len(plan)} chunks, up to {largest} events each",
+                *([] if part is None else [_part_in_words(part, plan)]),
                 f"networks: {', '.join(job.networks.taggers) or 'none'}; variants: nominal"
                 + "".join(f", {name}" for name in card.histograms.variants),
                 f"events that enter: {'test split' if job.test_only else 'all'}",
@@ -132,6 +157,12 @@ def describe(card: Card, dataset: str, file: str, models: Sequence[str] | None =
         )
 
 
+def _part_in_words(part: Part, plan: Plan) -> str:
+    chunks = part.chunks(len(plan))
+    events = sum(stop - start for start, stop in plan[chunks.start : chunks.stop])
+    return f"part {part} of it: {len(chunks)} chunks, {events} events"
+
+
 def _rows_of(job: Job) -> list[str]:
     """Return what is said of the rows of jets beforehand."""
     if not job.columns:
@@ -141,12 +172,19 @@ def _rows_of(job: Job) -> list[str]:
     return [f"rows of jets ({job.outputs(Path('H.root'))[1]}), {row} bytes each before compression: {names}"]
 
 
-def _do(job: Job, ledger: Ledger, target: Path, limit: TimeLimit) -> None:
+def do_job(job: Job, ledger: Ledger, target: Path, limit: TimeLimit) -> None:
+    """Do the chunks that are not in the ledger, and write the result.
+
+    Raises
+    ------
+    Incomplete
+        After it is written: chunks were lost.
+    """
     ledger.start(job.new_plan())
     if ledger.finished is not None:
         log.info("%s is gone or was altered: all is done again", " or ".join(map(str, job.outputs(target))))
         ledger.reopen()
-    lost = _all_chunks(job, ledger, limit)
+    lost = do_chunks(job, ledger, limit, range(len(ledger.plan)))
     if job.dataset.kind == "data" and lost:
         _veto_sections(job, ledger, lost)
     merge(job, ledger, lost, target)
@@ -158,16 +196,21 @@ def _do(job: Job, ledger: Ledger, target: Path, limit: TimeLimit) -> None:
     ledger.finish(*job.outputs(target))
 
 
-def _all_chunks(job: Job, ledger: Ledger, limit: TimeLimit) -> dict[int, BadChunk]:
-    """Do the chunks that are not in the ledger; return those that can't be done.
+def do_chunks(job: Job, ledger: Ledger, limit: TimeLimit, numbers: range) -> dict[int, BadChunk]:
+    """Do the chunks of some numbers that are not in the ledger; return those that can't be done.
 
     Chunks in which a process was killed come last: the others are then saved, should it happen again.
+
+    Raises
+    ------
+    Incomplete
+        When the time is up.
     """
     lost: dict[int, BadChunk] = {}
-    done = sum(_usable(ledger.load(number), NO_SECTIONS) for number in range(len(ledger.plan)))
+    done = sum(_usable(ledger.load(number), NO_SECTIONS) for number in numbers)
     if done:
-        log.info("%d of %d chunks are done already", done, len(ledger.plan))
-    order = sorted(range(len(ledger.plan)), key=lambda number: (ledger.deaths(number), number))
+        log.info("%d of %d chunks are done already", done, len(numbers))
+    order = sorted(numbers, key=lambda number: (ledger.deaths(number), number))
     for number in progress(order, len(order), f"analyze {job.dataset.name}", "chunks"):
         if not _usable(ledger.load(number), NO_SECTIONS):
             limit.before_chunk()

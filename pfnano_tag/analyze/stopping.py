@@ -18,13 +18,17 @@ from pfnano_tag.train.interruption import STOPPING
 CONTINUES = "finished chunks are saved, a rerun continues"
 
 
-class _Stopped(BaseException):
+class Stopped(Incomplete):
+    """The command was told to stop by a signal; whoever goes on after what is incomplete does not after this."""
+
+
+class _Signal(BaseException):
     """A signal; no `Exception`, so that nothing that handles damaged input takes it for damage."""
 
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """Turn signals into `Incomplete`: the chunk in work is dropped, all others are saved already.
+    """Turn signals into `Stopped`: the chunk in work is dropped, all others are saved already.
 
     Further signals are ignored while the first one has its way: it must not be disturbed in tidying up.
     """
@@ -32,7 +36,7 @@ def stopping() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         for each in STOPPING:
             signal.signal(each, signal.SIG_IGN)
-        raise _Stopped(signal.Signals(number).name)
+        raise _Signal(signal.Signals(number).name)
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -40,8 +44,8 @@ def stopping() -> Iterator[None]:
     previous = {number: signal.signal(number, stop) for number in STOPPING}
     try:
         yield
-    except _Stopped as error:
-        raise Incomplete(f"told to stop ({error}); {CONTINUES}") from error
+    except _Signal as error:
+        raise Stopped(f"told to stop ({error}); {CONTINUES}") from error
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -17,12 +17,11 @@ from pfnano_tag.calibrate.working_points import Score, scores_of
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.command import progress
 from pfnano_tag.card.folder import bind
-from pfnano_tag.card.jobs import collect_results
 from pfnano_tag.card.output import write_json
 from pfnano_tag.compare.blinding import hidden_bins
 from pfnano_tag.compare.merging import Merger, merge_folder
 from pfnano_tag.compare.normalization import Normalisation, normalise
-from pfnano_tag.compare.outputs import find_jobs
+from pfnano_tag.compare.outputs import find_jobs, gather_jobs
 from pfnano_tag.compare.refusals import refuse_stale
 from pfnano_tag.errors import CardError, DataError, Incomplete
 
@@ -61,8 +60,7 @@ def run(card: Card, report: Callable[[str], object] = log.info, workers: int | N
     """
     _regions(card)
     minimiser()
-    collect_results(card)
-    jobs = find_jobs(card)
+    jobs = gather_jobs(card)
     bind(card)
     folder = card.folder / "calibration"
     with Merger(jobs, merge_folder(card), workers) as merger:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pfnano_tag.card.launch import Launch, launch_of
+from pfnano_tag.card.usage import usage_left
 from pfnano_tag.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_INCOMPLETE, Incomplete, UserError
 
 if TYPE_CHECKING:
@@ -129,7 +130,9 @@ def main_of(
         card = card_of(options)
         return EXIT_COMPLETE if card is None else run(card, options)
 
-    sys.exit(exit_code_of(step, verbose=options.verbose))
+    with usage_left():
+        code = exit_code_of(step, verbose=options.verbose)
+    sys.exit(code)
 
 
 def _speak_for(launch: Launch) -> None:

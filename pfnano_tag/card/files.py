@@ -31,6 +31,12 @@ def replicas_of(file: str) -> list[str]:
     return places
 
 
+def absolute(file: str) -> str:
+    """Return a file's name with absolute paths in place of relative ones."""
+    places = (place if "://" in place else str(Path(place).absolute()) for place in replicas_of(file))
+    return REPLICAS.join(places)
+
+
 def expand_files(patterns: Iterable[str]) -> list[str]:
     """Return the files that patterns stand for, sorted within a pattern, each once.
 

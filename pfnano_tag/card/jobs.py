@@ -12,7 +12,7 @@ import fcntl
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # the runner of a job imports this module, and waits with lit
 log = logging.getLogger(__name__)
 
 REPORT, LAST_REPORT, COLLECTED = "report.json", "report.last.json", "collected.json"
+COLLECTING = "collecting.json"
+"""Attempts whose results are being moved: whoever collects after a kill finds some of them in the study already."""
 KEEP_INCOMPLETE = ("analyze", "prepare")
 """Stages whose results are worth something when chunks are lost: what comes after them says what they lack."""
 
@@ -132,33 +134,78 @@ def collect_job(card: Card, job: Path) -> int:
     with _locked(job) as mine:
         if not mine:
             return 0
-        known, keep = collected(job), _stage(job) in KEEP_INCOMPLETE
-        found = 0
+        known, begun, keep = collected(job), _attempts(job / COLLECTING), _stage(job) in KEEP_INCOMPLETE
+        ready: dict[str, tuple[int, bool, Sequence[str]]] = {}
         for item in sorted((job / "items").iterdir()):
             report = read_report(item)
             if report is None or known.get(item.name, 0) >= report.attempt:
                 continue
             whole = report.code == EXIT_COMPLETE
-            if not (whole or (keep and report.code == EXIT_INCOMPLETE)) or short_of(item, report):
+            if not (whole or (keep and report.code == EXIT_INCOMPLETE)):
                 continue
-            for name in report.results:
-                if whole or not (item / name).is_dir():  # a ledger stays with a job that needs it again
-                    _take(item / name, card.folder / name, whole)
-            known[item.name] = report.attempt
-            found += 1
-        if found:
-            write_json(job / COLLECTED, known)
-            log.info("%s: results of %d items collected", job, found)
+            left = _left(item, card.folder, report, begun.get(item.name) == report.attempt)
+            if left is not None:
+                ready[item.name] = (report.attempt, whole, left)
+        if not ready:
+            return 0
+        write_json(job / COLLECTING, {name: attempt for name, (attempt, _, _) in ready.items()})
+        found = 0
+        for name, (attempt, whole, results) in ready.items():
+            if _taken(job / "items" / name, card.folder, results, whole):
+                known[name] = attempt
+                found += 1
+        write_json(job / COLLECTED, known)
+        (job / COLLECTING).unlink()
+        log.info("%s: results of %d items collected", job, found)
     return found
 
 
 def collected(job: Path) -> dict[str, int]:
     """Return the last attempt that was collected, by the name of the item's folder."""
+    return _attempts(job / COLLECTED)
+
+
+def _attempts(path: Path) -> dict[str, int]:
     try:
-        content = json.loads((job / COLLECTED).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return dict(content)
+
+
+def _left(item: Path, study: Path, report: Report, begun: bool) -> list[str] | None:
+    """Return which results are still to be taken, where that was begun before; None where some are short."""
+    if not begun:
+        return None if short_of(item, report) else list(report.results)
+    left = []
+    for name in report.results:
+        files = {file: size for file, size in report.sizes.items() if file == name or file.startswith(f"{name}/")}
+        sizes = {file.removeprefix(name): size for file, size in files.items()}
+        if _has(item / name, sizes):
+            left.append(name)
+        elif _has(_new(study / name), sizes):
+            _rename(study / name)
+        elif not _has(study / name, sizes):
+            return None
+    return left
+
+
+def _has(place: Path, sizes: Mapping[str, int]) -> bool:
+    return place.exists() and all(_size(Path(f"{place}{rest}")) == size for rest, size in sizes.items())
+
+
+def _taken(item: Path, study: Path, names: Sequence[str], whole: bool) -> bool:
+    """Take results of an item; return whether all could be."""
+    try:
+        for name in names:
+            _take(item / name, study / name, whole)
+    except OSError as error:
+        if whole:
+            raise
+        # where the disk is shared, the next attempt may be at work on them by now
+        log.info("%s: changed while it was collected (%s); the next time", item, error)
+        return False
+    return True
 
 
 def _stage(job: Path) -> str:
@@ -205,7 +252,7 @@ def _size(path: Path) -> int:
 def _take(source: Path, target: Path, move: bool) -> None:
     """Put a result in its place, whole or not at all; a link or copy where the job needs it once more."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    new = target.with_name(f".{target.name}.collected")
+    new = _new(target)
     _remove(new)
     if move:
         shutil.move(source, new)
@@ -213,9 +260,17 @@ def _take(source: Path, target: Path, move: bool) -> None:
         shutil.copytree(source, new)
     else:
         shutil.copy2(source, new)
+    _rename(target)
+
+
+def _new(target: Path) -> Path:
+    return target.with_name(f".{target.name}.collected")
+
+
+def _rename(target: Path) -> None:
     if target.is_dir():
         _remove(target)
-    new.replace(target)
+    _new(target).replace(target)
 
 
 def _remove(path: Path) -> None:

@@ -76,9 +76,12 @@ class Submit(Section):
     files: Count = 1
     """Files per job of `prepare` and `analyze`."""
 
+    parts: Count = 1
+    """Jobs of `analyze` that share a file, each with a part of its chunks; `compare` puts them together."""
+
     minutes: Annotated[float, Field(gt=0)] | None = None
-    """Length of a job of `analyze` [minutes]: as many files per job as took that long in the study's last jobs, in
-    place of `files`; null: `files` says it."""
+    """Length of a job of `analyze` [minutes]: as many files per job, or jobs per file, as took that long in the
+    study's last jobs; null: `files` and `parts` say it."""
 
     retries: Annotated[int, Field(ge=0)] = 2
     """How often the batch system runs a job again that crashed, was incomplete, or was held for its memory."""
@@ -142,6 +145,14 @@ class Submit(Section):
             if slot.processes > 1 and stage != "train":
                 raise ValueError(f"{stage}.processes: only training knows several processes, expected 1")
         return stages
+
+    @model_validator(mode="after")
+    def _files_or_parts(self) -> Submit:
+        if self.files > 1 and self.parts > 1:
+            raise ValueError(
+                f"parts: {self.parts} jobs per file, but files: {self.files} files per job; expected one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_proxy(self) -> Submit:

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pfnano_tag.analyze.array_files import is_arrays
+from pfnano_tag.analyze.parts import join_parts, only_in_parts
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.datasets import Dataset
 from pfnano_tag.card.files import expand_files
 from pfnano_tag.card.folder import analysis_path
+from pfnano_tag.card.jobs import collect_results
 from pfnano_tag.errors import DataError, FileError, StudyError
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ class DatasetJobs:
     paths : tuple of Path
         Outputs that are there, sorted: sums then have the same bits in any order of the dataset's files.
     missing : tuple of str
-        Files of the dataset without an output.
+        Files of the dataset without an output; where they can't be listed, outputs of which only parts are there.
     unlisted : str
         Why the dataset's files can't be listed here; empty when they can.
     """
@@ -40,6 +42,19 @@ class DatasetJobs:
     paths: tuple[Path, ...]
     missing: tuple[str, ...] = ()
     unlisted: str = ""
+
+
+def gather_jobs(card: Card) -> list[DatasetJobs]:
+    """Bring in what batch jobs left, put the parts of files together, and return the job outputs of all datasets.
+
+    Raises
+    ------
+    StudyError, DataError
+        As `find_jobs`.
+    """
+    collect_results(card)
+    join_parts(card)
+    return find_jobs(card)
 
 
 def find_jobs(card: Card) -> list[DatasetJobs]:
@@ -69,7 +84,8 @@ def _jobs_of(card: Card, dataset: Dataset) -> DatasetJobs:
         )
         folder = analysis_path(card, dataset.name, "any").parent
         outputs_there = tuple(sorted(path for path in folder.glob("*.root") if not is_arrays(path)))
-        return DatasetJobs(dataset, outputs_there, unlisted=str(error))
+        in_parts = tuple(str(output) for output in only_in_parts(folder))
+        return DatasetJobs(dataset, outputs_there, in_parts, unlisted=str(error))
     outputs = {file: analysis_path(card, dataset.name, file) for file in files}
     if len(set(outputs.values())) < len(outputs):
         raise DataError(f"dataset {dataset.name}: two of its files have the same output name; give them other names")

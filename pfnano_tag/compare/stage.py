@@ -14,7 +14,6 @@ from pfnano_tag.analyze.result import NOMINAL
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.command import progress
 from pfnano_tag.card.folder import bind, sample_text
-from pfnano_tag.card.jobs import collect_results
 from pfnano_tag.card.output import write_json, write_whole
 from pfnano_tag.compare.agreement import LEAST_EXPECTED, Agreement
 from pfnano_tag.compare.attacked import nominal_against_attacked
@@ -31,7 +30,7 @@ from pfnano_tag.compare.normalization import (
     processed_sections,
     summary,
 )
-from pfnano_tag.compare.outputs import find_jobs
+from pfnano_tag.compare.outputs import find_jobs, gather_jobs
 from pfnano_tag.compare.refusals import refuse_stale
 from pfnano_tag.compare.stacks import Words, draw, draw_page, reduced_words
 from pfnano_tag.compare.table import final_table, read_simulated
@@ -84,8 +83,7 @@ def run(
     Incomplete
         When files or chunks are missing; everything has been written by then.
     """
-    collect_results(card)
-    found = find_jobs(card)
+    found = gather_jobs(card)
     bind(card)
     folder = card.folder / "comparison"
     writer = Templates.of(card, folder / "templates", templates, signal)

@@ -34,6 +34,7 @@ from pfnano_tag.errors import EXIT_COMPLETE, CardError, Incomplete, OutputError,
 from pfnano_tag.submit.chain_plan import USUAL, models_of, planned
 from pfnano_tag.submit.chain_script import write_script
 from pfnano_tag.submit.credentials import check_credentials
+from pfnano_tag.submit.grouping import grouping_of
 from pfnano_tag.submit.jobfolder import JobFolder, next_folder, read_job_folder, remove_folder, write_job_folder
 from pfnano_tag.submit.local import run_local
 from pfnano_tag.submit.split import items_of
@@ -179,7 +180,7 @@ def open_stage(card: Card, chain: Chain, stage: str) -> tuple[JobFolder, Submiss
     if path.exists():
         job = read_job_folder(path)
     else:
-        items = items_of(card, stage, (), models_of(stage, chain.models), card.submit.files)
+        items = items_of(card, stage, (), models_of(stage, chain.models), grouping_of(card, stage))
         job = write_job_folder(card, stage, chain.backend, items, path, chain.models)
     open_items = incomplete(job)
     memory = card.submit.slot(stage).memory or card.submit.memory

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pfnano_tag.card.card import Card
 from pfnano_tag.errors import CardError
+from pfnano_tag.submit.grouping import grouping_of
 from pfnano_tag.submit.split import items_of
 
 STAGES = ("generate", "prepare", "train", "analyze", "compare")
@@ -34,7 +35,7 @@ def planned(card: Card, stages: Sequence[str] = USUAL, models: Sequence[str] | N
     return {
         stage: None
         if stage == "compare" or (unknown and stage in ("prepare", "analyze"))
-        else len(items_of(card, stage, (), models_of(stage, models), card.submit.files))
+        else len(items_of(card, stage, (), models_of(stage, models), grouping_of(card, stage)))
         for stage in ordered
     }
 

@@ -1,11 +1,14 @@
-"""How many files go into one job, from how long they took in the study's last jobs."""
+"""How many files go into one job, or how many jobs share a file, from how long files took in the last jobs."""
 
 from __future__ import annotations
 
 import logging
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from pfnano_tag.analyze.parts import Part
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.jobs import job_folders, read_report
 from pfnano_tag.errors import EXIT_COMPLETE
@@ -14,29 +17,58 @@ from pfnano_tag.submit.jobfolder import JobFolder, read_job_folder
 log = logging.getLogger(__name__)
 
 
-def files_per_job(card: Card, stage: str) -> int:
-    """Return how many files a job of a stage gets.
+@dataclass(frozen=True)
+class Grouping:
+    """How files and jobs go together; one of the numbers is 1.
+
+    Parameters
+    ----------
+    files : int
+        Files per job.
+    parts : int
+        Jobs per file, each of which does a part of its chunks.
+    """
+
+    files: int = 1
+    parts: int = 1
+
+
+ONE_EACH = Grouping()
+
+
+def grouping_of(card: Card, stage: str) -> Grouping:
+    """Return how many files a job of a stage gets, or how many jobs share a file.
 
     Parameters
     ----------
     card : Card
         `submit.minutes` is the length of a job of `analyze`; without it, or before any job has ended, `submit.files`
-        says how many.
+        and `submit.parts` say it.
     stage : str
         What the jobs do.
     """
-    if stage != "analyze" or card.submit.minutes is None:
-        return card.submit.files
+    if stage != "analyze":
+        return Grouping(files=card.submit.files)
+    stated = Grouping(card.submit.files, card.submit.parts)
+    if card.submit.minutes is None:
+        return stated
     times = _times(card)
     if times is None:
-        log.info("submit.minutes: no job of this study has ended yet, so each gets %d files", card.submit.files)
-        return card.submit.files
+        log.info("submit.minutes: no job of this study has ended yet, so submit.files and submit.parts say it")
+        return stated
     setup, each = times
-    number = max(1, int((60 * card.submit.minutes - setup) / max(each, 1e-3)))
-    log.info(
-        "submit.minutes: %d files per job (%.0f s each, %.0f s to set up, in the last jobs)", number, each, setup
-    )
-    return number
+    measured = f"{each:.0f} s for a file, {setup:.0f} s to set up, in the last jobs"
+    room = 60 * card.submit.minutes - setup
+    if room <= 0:
+        log.warning("submit.minutes: a job takes longer to set up; one job per file (%s)", measured)
+        return ONE_EACH
+    files = int(room / max(each, 1e-3))
+    if files:
+        log.info("submit.minutes: %d files per job (%s)", files, measured)
+        return Grouping(files=files)
+    parts = math.ceil(each / room)
+    log.info("submit.minutes: %d jobs per file (%s)", parts, measured)
+    return Grouping(parts=parts)
 
 
 def _times(card: Card) -> tuple[float, float] | None:
@@ -54,5 +86,6 @@ def _of_folder(job: JobFolder) -> list[tuple[float, float]]:
     for item in job.items:
         report = read_report(Path(job.folder_of(item.index)))
         if report is not None and report.code == EXIT_COMPLETE:
-            found.append((report.setup, (report.ended - report.started - report.setup) / len(item.steps)))
+            share = sum(1 if step.part is None else 1 / Part.parse(step.part).of for step in item.steps)
+            found.append((report.setup, (report.ended - report.started - report.setup) / share))
     return found

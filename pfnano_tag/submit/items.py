@@ -6,7 +6,10 @@ Imports nothing heavy: the runner of a job reads them, and waits with little mem
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+from pfnano_tag.analyze.parts import Part, ledger_folder, output_of
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,21 @@ class Step:
         For option `--file`: absolute path or address, replicas separated by `|`.
     output : str or None
         For option `--output`: a path below the item's folder.
+    part : str or None
+        For option `--part`: K/N, where several jobs share a file.
     """
 
     arguments: tuple[str, ...]
     file: str | None = None
     output: str | None = None
+    part: str | None = None
+
+    def ledger(self, folder: Path) -> Path | None:
+        """Return where the ledger of the call is, in an item's folder; None where it keeps none."""
+        if self.output is None:
+            return None
+        output = folder / self.output
+        return ledger_folder(output) if self.part is None else Part.parse(self.part).folder(output)
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,10 @@ class Item:
     steps: tuple[Step, ...]
     outputs: tuple[str, ...]
 
+    def gone(self, study: Path) -> list[str]:
+        """Return which outputs are not in a study; a part may have been put together with others since."""
+        return [name for name in self.outputs if not ((study / name).exists() or _whole_is_there(study / name))]
+
     def to_json(self) -> dict[str, Any]:
         """Return the item as JSON content."""
         return asdict(self)
@@ -57,5 +74,10 @@ class Item:
     @staticmethod
     def from_json(content: dict[str, Any]) -> Item:
         """Return an item from JSON content."""
-        steps = tuple(Step(tuple(step["arguments"]), step["file"], step["output"]) for step in content["steps"])
+        steps = tuple(Step(tuple(step.pop("arguments")), **step) for step in map(dict, content["steps"]))
         return Item(content["index"], content["name"], steps, tuple(content["outputs"]))
+
+
+def _whole_is_there(place: Path) -> bool:
+    whole = output_of(place)
+    return whole is not None and whole.exists()

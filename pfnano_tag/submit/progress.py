@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pfnano_tag.analyze.parts import Part
 from pfnano_tag.submit.items import Item
 
 Counts = tuple[int, int] | None
@@ -23,9 +24,9 @@ def counted(folder: Path, item: Item) -> tuple[Counts, Counts]:
     """
     events, chunks, known = [0, 0], [0, 0], False
     for step in item.steps:
-        if step.output is None:
+        ledger = step.ledger(folder)
+        if ledger is None:
             continue
-        ledger = folder / f"{step.output}.ledger"
         try:
             stored = json.loads((ledger / "plan.json").read_text(encoding="utf-8"))
             plan = [(int(start), int(stop)) for start, stop in stored["plan"]]
@@ -33,11 +34,9 @@ def counted(folder: Path, item: Item) -> tuple[Counts, Counts]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
         known = True
-        done = [
-            stop - start
-            for number, (start, stop) in enumerate(plan)
-            if finished or (ledger / f"chunk_{number:05d}.npz").exists()
-        ]
-        events = [events[0] + sum(done), events[1] + sum(stop - start for start, stop in plan)]
-        chunks = [chunks[0] + len(done), chunks[1] + len(plan)]
+        own = range(len(plan)) if step.part is None else Part.parse(step.part).chunks(len(plan))
+        sizes = {number: plan[number][1] - plan[number][0] for number in own}
+        done = [number for number in own if finished or (ledger / f"chunk_{number:05d}.npz").exists()]
+        events = [events[0] + sum(sizes[number] for number in done), events[1] + sum(sizes.values())]
+        chunks = [chunks[0] + len(done), chunks[1] + len(own)]
     return ((events[0], events[1]), (chunks[0], chunks[1])) if known else (None, None)

@@ -21,9 +21,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from pfnano_tag.analyze.parts import has_ended, output_of
 from pfnano_tag.card.files import replicas_of
 from pfnano_tag.card.jobs import REPORT, Report, next_attempt
 from pfnano_tag.card.output import write_json
+from pfnano_tag.card.usage import VARIABLE, usage_in
 from pfnano_tag.errors import EXIT_BAD_INPUT, EXIT_COMPLETE, EXIT_INCOMPLETE, UserError
 from pfnano_tag.submit.items import Item, Step
 from pfnano_tag.submit.progress import counted
@@ -120,7 +122,14 @@ class Runner:
             shutil.rmtree(staged, ignore_errors=True)
 
     def _measured(self, command: Sequence[str]) -> tuple[int, float, float]:
-        self._process = subprocess.Popen(command, cwd=self._directory())
+        """Run a command; of what srun starts, each process says itself what it took."""
+        place = self.folder / "usage"
+        shutil.rmtree(place, ignore_errors=True)
+        environment = dict(os.environ)
+        if command[0] == "srun":
+            place.mkdir()
+            environment[VARIABLE] = str(place)
+        self._process = subprocess.Popen(command, cwd=self._directory(), env=environment)
         if self._stopped is not None:  # between the last look and this start
             self._process.send_signal(signal.SIGTERM)
         _, status, usage = os.wait4(self._process.pid, 0)
@@ -128,7 +137,10 @@ class Runner:
         code = self._process.returncode
         if code == -signal.SIGTERM and self._stopped is not None:  # told to stop while it began, or while it ended
             code = EXIT_INCOMPLETE
-        return (code if code >= 0 else 128 - code), usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000
+        cpu, memory = usage_in(place)
+        shutil.rmtree(place, ignore_errors=True)
+        own = usage.ru_utime + usage.ru_stime
+        return (code if code >= 0 else 128 - code), own + cpu, max(usage.ru_maxrss / 1000, memory)
 
     def _command(self, step: Step, file: str | None) -> list[str]:
         about = self.about
@@ -146,6 +158,8 @@ class Runner:
             command.append(f"--file={file}")
         if step.output is not None:
             command.append(f"--output={self.folder / step.output}")
+        if step.part is not None:
+            command.append(f"--part={step.part}")
         return command
 
     def _launch(self) -> list[str]:
@@ -191,11 +205,11 @@ class Runner:
         raise UserError(f"{file}: could not be copied by xrdcp from any of {len(places)} places")
 
     def _results(self, code: int) -> tuple[tuple[str, ...], dict[str, int]]:
-        """Return what belongs into the study, and the sizes of its files; of what is incomplete no ledger."""
+        """Return what belongs into the study, and sizes of files; of what is incomplete no ledger or stopped part."""
         places = sorted({Path(name).parent for name in self.item.outputs})
         found = [entry for place in places for entry in _entries(self.folder / place)]
         if code != EXIT_COMPLETE:
-            found = [entry for entry in found if not entry.name.endswith(".ledger")]
+            found = [entry for entry in found if not (entry.name.endswith(".ledger") or _is_stopped_part(entry))]
         files = [file for entry in found for file in (entry.rglob("*") if entry.is_dir() else [entry])]
         sizes = {str(file.relative_to(self.folder)): file.stat().st_size for file in sorted(files) if file.is_file()}
         return tuple(str(entry.relative_to(self.folder)) for entry in found), sizes
@@ -222,6 +236,11 @@ def _allowed() -> float | None:
     except (KeyError, OSError):
         return None
     return None if found is None else max(int(found[1]) - WARNING, int(found[1]) / 2)
+
+
+def _is_stopped_part(folder: Path) -> bool:
+    """Return whether a folder has a part that is of no use in the study before a retry."""
+    return output_of(folder) is not None and not has_ended(folder)
 
 
 def _say(line: str) -> None:

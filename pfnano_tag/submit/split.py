@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pfnano_tag.analyze.parts import Part
 from pfnano_tag.card.card import Card
 from pfnano_tag.card.datasets import Dataset
-from pfnano_tag.card.files import REPLICAS, expand_files, replicas_of
+from pfnano_tag.card.files import absolute, expand_files
 from pfnano_tag.card.folder import analysis_path, generated_folder, model_folder
 from pfnano_tag.errors import DataError, FileError, StudyError
+from pfnano_tag.submit.grouping import ONE_EACH, Grouping
 from pfnano_tag.submit.items import Item, Step
 
 
 def items_of(
-    card: Card, stage: str, datasets: Sequence[str] = (), models: Sequence[str] | None = None, files: int = 1
+    card: Card,
+    stage: str,
+    datasets: Sequence[str] = (),
+    models: Sequence[str] | None = None,
+    grouping: Grouping = ONE_EACH,
 ) -> tuple[Item, ...]:
     """Return the items of a stage, in the card's order.
 
@@ -28,8 +34,8 @@ def items_of(
         Only these datasets (`prepare`, `analyze`); all when empty.
     models : sequence of str or None
         Networks, scans, or `name:EPOCH` (`analyze`); None: all of the card; empty: none.
-    files : int
-        Files per item (`prepare`, `analyze`).
+    grouping : Grouping
+        Files per item (`prepare`, `analyze`), or items per file (`analyze`).
 
     Raises
     ------
@@ -41,9 +47,9 @@ def items_of(
         When files are missing, or a name can't stand in a list.
     """
     if stage == "analyze":
-        found = list(_analyses(card, datasets, models, files))
+        found = list(_analyses(card, datasets, models, grouping))
     elif stage == "prepare":
-        found = list(_scans(card, datasets, files))
+        found = list(_scans(card, datasets, grouping.files))
     elif stage == "train":
         found = list(_trainings(card, models))
     else:
@@ -59,18 +65,29 @@ Content = tuple[str, tuple[Step, ...], tuple[str, ...]]
 """Name, steps and outputs of an item."""
 
 
-def _analyses(card: Card, datasets: Sequence[str], models: Sequence[str] | None, together: int) -> Iterator[Content]:
+def _analyses(
+    card: Card, datasets: Sequence[str], models: Sequence[str] | None, grouping: Grouping
+) -> Iterator[Content]:
     chosen = [] if models is None else [f"--model={name}" for name in card.models_named(models)]
     if models is not None and not models:
         chosen = ["--no-models"]
     for dataset, files in _files(card, "analyze", datasets):
-        for part in _parts(files, together):
-            steps = []
-            for file in part:
-                output = analysis_path(card, dataset.name, file).relative_to(card.folder)
-                steps.append(Step((f"--dataset={dataset.name}", *chosen), absolute(file), str(output)))
-            outputs = tuple(str(step.output) for step in steps)
+        arguments = (f"--dataset={dataset.name}", *chosen)
+        for some in _parts(files, grouping.files):
+            outputs = tuple(str(analysis_path(card, dataset.name, file).relative_to(card.folder)) for file in some)
+            places = [absolute(file) for file in some]
+            if grouping.parts > 1:
+                yield from _shares(arguments, places[0], outputs[0], grouping.parts)
+                continue
+            steps = (Step(arguments, place, output) for place, output in zip(places, outputs, strict=True))
             yield _name(outputs, "analysis"), tuple(steps), outputs
+
+
+def _shares(arguments: tuple[str, ...], file: str, output: str, count: int) -> Iterator[Content]:
+    """Yield the items that share a file."""
+    for part in (Part(number, count) for number in range(1, count + 1)):
+        name = f"{_name((output,), 'analysis')} part {part}"
+        yield name, (Step(arguments, file, output, str(part)),), (str(part.folder(Path(output))),)
 
 
 def _scans(card: Card, datasets: Sequence[str], together: int) -> Iterator[Content]:
@@ -119,12 +136,6 @@ def _parts(files: Sequence[str], together: int) -> Iterator[Sequence[str]]:
 def _name(outputs: Sequence[str], folder: str) -> str:
     first = str(Path(outputs[0]).relative_to(folder).with_suffix(""))
     return first if len(outputs) == 1 else f"{first} and {len(outputs) - 1} more"
-
-
-def absolute(file: str) -> str:
-    """Return a file's name with absolute paths in place of relative ones."""
-    places = (place if "://" in place else str(Path(place).absolute()) for place in replicas_of(file))
-    return REPLICAS.join(places)
 
 
 def _check(items: Sequence[Item]) -> None:

@@ -11,7 +11,7 @@ from pfnano_tag.card.card import Card
 from pfnano_tag.card.jobs import collect_job, collect_results
 from pfnano_tag.errors import UserError
 from pfnano_tag.submit.engines import engine_of
-from pfnano_tag.submit.grouping import files_per_job
+from pfnano_tag.submit.grouping import grouping_of
 from pfnano_tag.submit.items import Item
 from pfnano_tag.submit.jobfolder import JobFolder, remove_folder, write_job_folder
 from pfnano_tag.submit.local import Local, outcome
@@ -167,4 +167,4 @@ def _told(item: Item) -> str:
 
 
 def _items(card: Card, stage: str, datasets: Sequence[str], models: Sequence[str] | None) -> tuple[Item, ...]:
-    return items_of(card, stage, datasets, models, files_per_job(card, stage))
+    return items_of(card, stage, datasets, models, grouping_of(card, stage))

@@ -206,7 +206,7 @@ def _condition(
     if report.code != EXIT_COMPLETE:
         return "failed", f"exit code {report.code}: {report.error}"
     if taken.get(folder.name, 0) >= report.attempt:
-        gone = [name for name in item.outputs if not (card.folder / name).exists()]
+        gone = item.gone(card.folder)
         return ("failed", f"its result is gone: {card.folder / gone[0]}") if gone else ("done", "")
     short = short_of(folder, report)
     if short:

@@ -52,3 +52,18 @@ def card_with(study):
         return Card.model_validate({**content, **sections})
 
     return make
+
+
+@pytest.fixture
+def moved(card_with, study, tmp_path):
+    """Return a function that makes a card whose study is in a folder of its own, with the networks of the others."""
+
+    def make(**sections):
+        place = tmp_path / "study"
+        place.mkdir(exist_ok=True)
+        if not (place / "models").exists():
+            (place / "models").symlink_to(study / "models")
+        card = card_with(histograms={"variants": ["fgsm"]}, **sections)
+        return card.model_copy(update={"study": card.study.model_copy(update={"folder": place})})
+
+    return make

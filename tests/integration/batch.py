@@ -152,7 +152,7 @@ def six_files(folder: Path, submit: Mapping[str, object]) -> Path:
 
 
 def whole_chain(folder: Path, submit: Mapping[str, object]) -> Path:
-    """Make a study of two files to train on, and two to compare; return the path of its card."""
+    """Make a study of two files to train on, and two to compare, each in two jobs; return the path of its card."""
     study = folder / "a chain"
     (study / "data").mkdir(parents=True)
     for name, (kind, seed) in {"jets": ("mc", 1), "jets2": ("mc", 2), "mc": ("mc", 3), "data": ("data", 4)}.items():
@@ -185,7 +185,8 @@ def whole_chain(folder: Path, submit: Mapping[str, object]) -> Path:
             "training": {"epochs": 1, "batch_size": 64},
             "histograms": {"inputs": [], "outputs": False, "stored": []},
             "comparison": {"replicas": 4, "toys": 0},
-            "submit": {"memory": 2000, "time": 20, "stages": {"train": {"processes": 2}}, **submit},
+            "resources": {"chunk": 0.005},
+            "submit": {"memory": 2000, "time": 20, "parts": 2, "stages": {"train": {"processes": 2}}, **submit},
         },
     )
 
@@ -227,6 +228,19 @@ def logs(job: JobFolder) -> str:
         for path in paths
         for line in path.read_text(errors="replace").splitlines()[-6:]
     )
+
+
+def shared_and_put_together(card: Card, job: JobFolder, folder: Path) -> bool:
+    """Return whether several jobs had chunks of each file of a chain, and made of them what one job makes."""
+    chunks: dict[str, list[int]] = {}
+    for item in status_of(card, job).items:
+        assert item.chunks is not None
+        chunks.setdefault(item.name.partition(" part ")[0], []).append(item.chunks[0])
+    assert sorted(chunks) == ["data/data", "mc/mc"]
+    assert all(len(counts) == 2 and min(counts) > 0 for counts in chunks.values()), chunks
+    file = str(card.folder / "data" / "mc.root")
+    direct = analyze.run(card, "mc", file, folder / "direct.root")
+    return same([analysis_path(card, "mc", file)], [direct], card)
 
 
 def same(first: list[Path], second: list[Path], card: Card) -> bool:

@@ -90,4 +90,4 @@ case "$service" in
     install_extra pack venv_pack venv-pack2
     ;;
 esac
-python -m pytest "tests/integration/test_$service.py" "$@"
+python -m pytest "tests/integration/test_$service"*.py "$@"

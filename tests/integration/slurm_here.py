@@ -1,4 +1,6 @@
-"""SLURM on this machine for tests: one node of two cores, on the loopback address, with free ports, without cgroups.
+"""SLURM on this machine for tests: a node of two cores, or two of one, on the loopback address, with free ports.
+
+There are no cgroups.
 
 What is not the default of SLURM, and why:
 
@@ -34,13 +36,12 @@ CryptoType=crypto/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 SlurmctldPort={port}
-SlurmdPort={node_port}
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool.%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
@@ -62,26 +63,26 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 DefMemPerCPU=256
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=6000 Gres=gpu:2 State=UNKNOWN
-PartitionName=all Nodes={host} Default=YES MaxTime=30 DefaultTime=2 State=UP OverTimeLimit=0
+{nodes}
+PartitionName=all Nodes={names} Default=YES MaxTime=30 DefaultTime=2 State=UP OverTimeLimit=0
 """
-DAEMONS = ("slurmd", "slurmctld", "munged")
-"""In the order in which they are stopped."""
+NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=6000 {more}"
 
 
 class Slurm:
-    """SLURM with one node.
+    """SLURM with one node, or with two, the first of which has a name that can be looked up.
 
     Parameters
     ----------
     folder : Path
         For configuration, state and logs; short, as a socket lies in it. Owned by root alone, as munge wants it.
+    nodes : int
+        One or two.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, nodes: int = 1) -> None:
         self.folder = folder
-        for name in ("state", "spool"):
-            (folder / name).mkdir(parents=True)
+        (folder / "state").mkdir(parents=True)
         self.configuration = folder / "slurm.conf"
         key = folder / "munge.key"
         key.touch(mode=0o400)
@@ -89,8 +90,13 @@ class Slurm:
         key.write_bytes(secrets.token_bytes(1024))
         key.chmod(0o400)
         host = socket.gethostname().partition(".")[0]
-        ports = {"port": free_port(), "node_port": free_port()}
-        self.configuration.write_text(CONFIGURATION.format(host=host, folder=folder, **ports), encoding="utf-8")
+        self.nodes = (host,) if nodes == 1 else (host, f"{host}-2")
+        each = {"cpus": 2 // nodes, "more": "Gres=gpu:2" if nodes == 1 else ""}
+        lines = [NODE.format(name=name, host=host, port=free_port(), **each) for name in self.nodes]
+        text = CONFIGURATION.format(
+            host=host, folder=folder, port=free_port(), nodes="\n".join(lines), names=",".join(self.nodes)
+        )
+        self.configuration.write_text(text, encoding="utf-8")
         (folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n", encoding="utf-8")
 
     def start(self) -> None:
@@ -99,14 +105,16 @@ class Slurm:
         places |= {"pid-file": "munged.pid", "seed-file": "munged.seed"}
         self._run(["munged", *(f"--{option}={self.folder / name}" for option, name in places.items())])
         self._run(["slurmctld"])
-        self._run(["slurmd"])
-        self.wait_for_node()
+        for name in self.nodes:
+            self._run(["slurmd", "-N", name])
+        self.wait_for_nodes()
 
-    def wait_for_node(self) -> None:
-        """Wait until the node takes jobs."""
+    def wait_for_nodes(self) -> None:
+        """Wait until all nodes take jobs."""
         for _ in range(600):
             done = self._try(["sinfo", "--noheader", "--format=%T"])
-            if done.stdout.split() in (["idle"], ["mixed"], ["allocated"]):
+            states = done.stdout.split()
+            if states and set(states) <= {"idle", "mixed", "allocated"}:
                 return
             time.sleep(0.1)
         raise RuntimeError(f"SLURM does not start; its logs:\n{self.logs()}")
@@ -119,7 +127,7 @@ class Slurm:
             if done.returncode != 0 or not done.stdout.strip():
                 break
             time.sleep(0.1)
-        for name in DAEMONS:
+        for name in (*(f"slurmd.{node}" for node in self.nodes), "slurmctld", "munged"):
             self.end(name)
 
     def end(self, daemon: str) -> None:

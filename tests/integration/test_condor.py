@@ -35,6 +35,7 @@ from tests.integration.batch import (
     same,
     same_as_here,
     settings,
+    shared_and_put_together,
     shell,
     six_files,
     submit,
@@ -305,3 +306,4 @@ def test_a_chain_stops_where_something_is_missing_and_goes_on(tmp_path: Path, ca
     print(capsys.readouterr().out)
     log = (chain.job_path("train") / "items" / "0" / "log.txt").read_text()
     assert "2 processes" in log
+    assert shared_and_put_together(card, read_job_folder(chain.job_path("analyze")), tmp_path)

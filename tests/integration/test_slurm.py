@@ -33,6 +33,7 @@ from tests.integration.batch import (
     same,
     same_as_here,
     settings,
+    shared_and_put_together,
     shell,
     six_files,
     submit,
@@ -217,6 +218,7 @@ def test_a_chain_stops_where_something_is_missing_and_goes_on(
     asked = shell("scontrol", "show", "job", "-o", f"{number_of(read_job_folder(chain.job_path('train')))}_0")
     assert (" NumTasks=2 " in asked, "gres:gpu:1" in asked) == (True, True)
     assert "2 processes" in (chain.job_path("train") / "items" / "0" / "log.txt").read_text()
+    assert shared_and_put_together(card, read_job_folder(chain.job_path("analyze")), tmp_path)
 
 
 def test_what_slurm_refuses_is_told_and_nothing_is_submitted(study: Path):
@@ -240,4 +242,4 @@ def test_a_controller_that_gives_no_answer(study: Path, slurm: Slurm, monkeypatc
         assert "no answer within 2 s" in status_of(card, job).silent
     finally:
         slurm.freeze("slurmctld", frozen=False)
-    slurm.wait_for_node()
+    slurm.wait_for_nodes()

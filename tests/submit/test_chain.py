@@ -90,6 +90,17 @@ def test_stages_follow_each_other_and_nothing_is_done_twice(card, done, trained)
     assert calls[len(first) :] == [("prepare", ()), "merge", ("train", ()), ("analyze", ()), "compare"]
 
 
+def test_jobs_of_a_chain_share_files_as_the_card_says(card, done, trained):
+    calls, _ = done
+    sharing = read_card("card.yaml", ["submit.parts=2"])
+    assert planned(sharing, ["analyze", "compare"]) == {"analyze": 6, "compare": None}
+    chain = make_chain(sharing, "local", ["analyze", "compare"])
+    hand_over_chain(sharing, chain)
+    assert calls == [("analyze", (0, 1, 2, 3, 4, 5)), "compare"]
+    items = read_job_folder(chain.job_path("analyze")).items
+    assert [item.steps[0].part for item in items] == ["1/2", "2/2"] * 3
+
+
 def test_a_chain_stops_where_something_is_missing_and_goes_on_there(card, done, trained):
     calls, codes = done
     codes["prepare", 1] = 75

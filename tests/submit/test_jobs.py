@@ -14,6 +14,7 @@ import pytest
 from pfnano_tag.card import read_card
 from pfnano_tag.card.jobs import collect_job, collect_results, read_report
 from pfnano_tag.errors import CheckpointError, DataError, FileError, Incomplete, OutputError, UserError
+from pfnano_tag.submit.grouping import Grouping
 from pfnano_tag.submit.jobfolder import read_job_folder, write_job_folder
 from pfnano_tag.submit.local import outcome, run_local
 from pfnano_tag.submit.split import items_of
@@ -105,7 +106,7 @@ def test_one_item_per_file_of_the_datasets_to_analyze(study):
     ]
     assert all(Path(file_of(item)).is_file() and Path(file_of(item)).is_absolute() for item in items)
     assert [item.name for item in items_of(study, "analyze", ["muons"])] == ["muons/b", "muons/c"]
-    together = items_of(study, "analyze", files=2)
+    together = items_of(study, "analyze", grouping=Grouping(files=2))
     assert [item.outputs for item in together] == [
         (f"analysis/dy/{ODD}",),
         ("analysis/muons/b.root", "analysis/muons/c.root"),

@@ -10,7 +10,7 @@ from pfnano_tag.card.output import write_json
 from pfnano_tag.errors import StudyError
 from pfnano_tag.submit import retry, status
 from pfnano_tag.submit.engines import Known
-from pfnano_tag.submit.grouping import files_per_job
+from pfnano_tag.submit.grouping import ONE_EACH, Grouping, grouping_of
 from pfnano_tag.submit.jobfolder import check_card, chosen_folders, write_job_folder
 from pfnano_tag.submit.split import items_of
 from pfnano_tag.submit.status import status_of, table
@@ -178,15 +178,29 @@ def test_the_table_counts_and_names(card, job, engine):
     assert json.loads(json.dumps(found.to_json()))["counts"] == {"done": 1, "incomplete": 1, "lost": 2}
 
 
-def test_files_per_job_from_how_long_they_took(card, job, engine, tmp_path):
-    asking = read_card(tmp_path / "card.yaml", ["submit.minutes=1.5", "submit.files=2"])
-    assert files_per_job(asking, "analyze") == 2
+def test_files_per_job_or_jobs_per_file_from_how_long_files_took(card, job, engine, tmp_path):
+    def asking(*keys):
+        return read_card(tmp_path / "card.yaml", list(keys))
+
+    assert grouping_of(asking("submit.minutes=1.5", "submit.files=2"), "analyze") == Grouping(files=2)
+    assert grouping_of(asking("submit.minutes=1.5", "submit.parts=2"), "analyze") == Grouping(parts=2)
     for index, seconds in enumerate((10, 20, 60)):
         ends(job, index, 0, started=1000.0, ended=1000.0 + 10 + seconds, setup=10.0)
     ends(job, 3, 75, started=0.0, ended=1e6)
-    assert files_per_job(asking, "analyze") == 4  # (90 - 10) / 20
-    assert files_per_job(asking, "prepare") == 2
-    assert files_per_job(card, "analyze") == 1
+    measured = asking("submit.minutes=1.5", "submit.files=2")
+    assert grouping_of(measured, "analyze") == Grouping(files=4)  # (90 - 10) / 20
+    assert grouping_of(measured, "prepare") == Grouping(files=2)
+    assert grouping_of(asking("submit.minutes=0.25"), "analyze") == Grouping(parts=4)  # 20 / (15 - 10)
+    assert grouping_of(asking("submit.minutes=0.1"), "analyze") == ONE_EACH  # less than the set-up
+    assert grouping_of(card, "analyze") == ONE_EACH
+
+
+def test_the_time_of_a_part_counts_for_its_share(card, engine, tmp_path):
+    made = write_job_folder(card, "analyze", "condor", items_of(card, "analyze", grouping=Grouping(parts=4)))
+    ends(made, 0, 0, started=0.0, ended=10.0 + 20, setup=10.0)
+    assert (
+        grouping_of(read_card(tmp_path / "card.yaml", ["submit.minutes=1.5"]), "analyze") == ONE_EACH
+    )  # 80 s a file
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"attempt": 1}', '{"attempt": 1, "code": 0, "unknown": 3}'])

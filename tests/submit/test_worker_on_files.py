@@ -6,16 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import uproot
 
 from pfnano_tag.analyze import stage
 from pfnano_tag.analyze.result import JobResult
 from pfnano_tag.card import read_card
 from pfnano_tag.card.folder import analysis_path
 from pfnano_tag.card.jobs import collect_results, read_report
+from pfnano_tag.compare.outputs import gather_jobs
 from pfnano_tag.errors import CardError, CheckpointError
+from pfnano_tag.submit.grouping import grouping_of
 from pfnano_tag.submit.jobfolder import write_job_folder
 from pfnano_tag.submit.local import run_local
 from pfnano_tag.submit.split import items_of
+from pfnano_tag.submit.stage import make
+from pfnano_tag.submit.status import status_of
 
 
 def same(first, second):
@@ -80,3 +85,36 @@ def test_models_of_a_job_that_are_not_trained_or_not_there(small_study, tmp_path
     with pytest.raises(CardError, match="no model 'smal'"):
         write_job_folder(card, "analyze", "local", items_of(card, "analyze"), tmp_path / "job", ["smal"])
     assert not (tmp_path / "job").exists()
+
+
+def test_jobs_that_share_a_file(small_study, tmp_path, caplog):
+    """Their parts come back one by one; the comparison puts them together, to the bits of one job."""
+    study = tmp_path / "study"
+    shutil.copytree(small_study / "study", study, ignore=shutil.ignore_patterns("analysis", "jobs"))
+    overrides = [f"study.folder='{study}'", "submit.parts=3", "resources.chunk=0.002"]
+    card = read_card(small_study / "card.yaml", overrides)
+    items = items_of(card, "analyze", ["data"], [], grouping_of(card, "analyze"))
+    assert [item.name.rpartition(" ")[2] for item in items] == ["1/3", "2/3", "3/3"]
+    job, submission = make(card, "analyze", "local", ["data"], [])
+    run_local(job, [0, 2], processes=1)
+    submission.write(job)
+    first = status_of(card, job)
+    assert [item.condition for item in first.items] == ["done", "lost", "done"]
+    assert sum(item.events[1] for item in first.items if item.events) < len_of(items[0].steps[0].file)
+    run_local(job, [1], processes=1)
+    last = status_of(card, job)
+    assert last.complete
+    assert sum(item.events[0] for item in last.items) == len_of(items[0].steps[0].file)
+    output = analysis_path(card, "data", items[0].steps[0].file)
+    assert not output.exists()
+    assert [jobs.paths for jobs in gather_jobs(card) if jobs.dataset.name == "data"] == [(output,)]
+    assert status_of(card, job).complete
+    direct = stage.run(card, "data", items[0].steps[0].file, tmp_path / "direct.root", [])
+    assert same(output, direct)
+    output.unlink()
+    assert {item.why.partition(":")[0] for item in status_of(card, job).items} == {"its result is gone"}
+
+
+def len_of(file):
+    with uproot.open({file: "Events"}) as tree:
+        return tree.num_entries
