@@ -19,11 +19,13 @@ import secrets
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.integration.batch import told_to_stop
 from tests.integration.server import free_port
 
 CONFIGURATION = """\
@@ -162,3 +164,18 @@ class Slurm:
         environment = os.environ | {"SLURM_CONF": str(self.configuration)}
         with (self.folder / "start.log").open("ab") as log:
             subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
+
+
+@contextmanager
+def running(nodes: int = 1) -> Iterator[Slurm]:
+    """Run a SLURM, which all its commands then know; nothing is left of it, even when the tests are told to stop."""
+    with told_to_stop(), tempfile.TemporaryDirectory(prefix="slurm.", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        made = Slurm(Path(folder), nodes)
+        os.environ["SLURM_CONF"] = str(made.configuration)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
+            del os.environ["SLURM_CONF"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,12 +36,11 @@ from tests.integration.batch import (
     shell,
     six_files,
     submit,
-    told_to_stop,
     until,
     wait_for,
     whole_chain,
 )
-from tests.integration.slurm_here import Slurm
+from tests.integration.slurm_here import Slurm, running
 
 HUNGRY = """\
 # Takes more memory than the job asked for, unless that is much.
@@ -55,16 +53,8 @@ fi
 @pytest.fixture(scope="module", autouse=True)
 def slurm() -> Iterator[Slurm]:
     """SLURM for the tests of this module; nothing is left running, even when the run is told to stop."""
-    with told_to_stop(), tempfile.TemporaryDirectory(prefix="slurm.", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        made = Slurm(Path(folder))
-        os.environ["SLURM_CONF"] = str(made.configuration)
-        try:
-            made.start()
-            yield made
-        finally:
-            made.stop()
-            del os.environ["SLURM_CONF"]
+    with running() as made:
+        yield made
 
 
 @pytest.fixture

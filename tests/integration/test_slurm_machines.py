@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,26 +14,15 @@ from pfnano_tag.card.jobs import collect_results, read_report
 from pfnano_tag.prepare import stage as prepare
 from pfnano_tag.submit.jobfolder import read_job_folder
 from pfnano_tag.submit.status import status_of
-from tests.integration.batch import ROOT, logs, submit, until, whole_chain
-from tests.integration.slurm_here import Slurm
+from tests.integration.batch import code_path, logs, number_of, shell, submit, until, whole_chain
+from tests.integration.slurm_here import Slurm, running
 
 
 @pytest.fixture
 def two_machines() -> Iterator[Slurm]:
     """SLURM with two nodes of one core."""
-    before = signal.signal(signal.SIGTERM, lambda *_: pytest.exit("told to stop", returncode=143))
-    folder = Path(tempfile.mkdtemp(prefix="slurm."))
-    folder.chmod(0o755)
-    made = Slurm(folder, nodes=2)
-    os.environ["SLURM_CONF"] = str(made.configuration)
-    try:
-        made.start()
+    with running(nodes=2) as made:
         yield made
-    finally:
-        made.stop()
-        del os.environ["SLURM_CONF"]
-        signal.signal(signal.SIGTERM, before)
-    shutil.rmtree(folder)
 
 
 def losses(folder: Path) -> list[dict[str, float]]:
@@ -49,9 +34,7 @@ def losses(folder: Path) -> list[dict[str, float]]:
 def test_one_task_on_each_trains_the_network_of_two_processes_here(
     two_machines: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    )
+    monkeypatch.setenv("PYTHONPATH", code_path())
     path = whole_chain(tmp_path, {"backend": "slurm", "slurm": {"nodes": "2", "ntasks-per-node": "1"}})
     card = read_card(path)
     prepare.run(card)
@@ -60,11 +43,7 @@ def test_one_task_on_each_trains_the_network_of_two_processes_here(
     until(lambda: status_of(card, job).items[0].condition == "done", lambda: logs(job) + two_machines.logs())
     said = (job.folder_of(0) / "log.txt").read_text()
     assert "2 processes" in said
-    array = json.loads((job.path / "submissions" / "001.json").read_text())["ids"][0]
-    asked = subprocess.run(
-        ["scontrol", "show", "job", "-o", f"{array}_0"], check=True, capture_output=True, text=True
-    ).stdout
-    assert " NumNodes=2 " in asked
+    assert " NumNodes=2 " in shell("scontrol", "show", "job", "-o", f"{number_of(job)}_0")
     report = read_report(job.folder_of(0))
     assert report is not None
     assert report.memory > 100, "of the tasks, not of srun"
