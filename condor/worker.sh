@@ -29,6 +29,7 @@ exec >>"$folder/log.txt" 2>&1
 echo "== item $index on $(uname -n), $(date '+%Y-%m-%d %H:%M:%S')"
 
 # Leaves a report where Python could not, so that nobody waits for this job.
+# shellcheck disable=SC2317  # a trap calls it
 finish() {
   local code=$? attempt=1 error
   trap - EXIT
