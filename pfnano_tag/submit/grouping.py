@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
 
@@ -52,40 +52,49 @@ def grouping_of(card: Card, stage: str) -> Grouping:
     stated = Grouping(card.submit.files, card.submit.parts)
     if card.submit.minutes is None:
         return stated
-    times = _times(card)
-    if times is None:
+    last = _measured(card)
+    if last is None:
         log.info("submit.minutes: no job of this study has ended yet, so submit.files and submit.parts say it")
         return stated
-    setup, each = times
-    measured = f"{each:.0f} s for a file, {setup:.0f} s to set up, in the last jobs"
-    room = 60 * card.submit.minutes - setup
+    measured = f"{last.each:.0f} s for a file, {last.setup:.0f} s to set up, in the last jobs"
+    room = 60 * card.submit.minutes - last.setup
     if room <= 0:
         log.warning("submit.minutes: a job takes longer to set up; one job per file (%s)", measured)
         return ONE_EACH
-    files = int(room / max(each, 1e-3))
+    files = int(room / max(last.each, 1e-3))
     if files:
         log.info("submit.minutes: %d files per job (%s)", files, measured)
         return Grouping(files=files)
-    parts = math.ceil(each / room)
+    parts = max(1, int(min(math.ceil(last.each / room), last.chunks)))  # one without a chunk has nothing to do
     log.info("submit.minutes: %d jobs per file (%s)", parts, measured)
     return Grouping(parts=parts)
 
 
-def _times(card: Card) -> tuple[float, float] | None:
-    """Return the median time of set-up and of a file [s], of the last job folder that has any."""
+@dataclass(frozen=True)
+class _Measured:
+    """What a file took: the time of set-up and of the rest [s], and how many chunks it has."""
+
+    setup: float
+    each: float
+    chunks: float
+
+
+def _measured(card: Card) -> _Measured | None:
+    """Return the medians of the last job folder that has jobs that ended."""
     for path in reversed([folder for folder in job_folders(card) if folder.resolve().is_dir()]):
         job = read_job_folder(path)
         found = _of_folder(job) if job.stage == "analyze" else []
         if found:
-            return median(setup for setup, _ in found), median(each for _, each in found)
+            return _Measured(*(median(getattr(one, field.name) for one in found) for field in fields(_Measured)))
     return None
 
 
-def _of_folder(job: JobFolder) -> list[tuple[float, float]]:
+def _of_folder(job: JobFolder) -> list[_Measured]:
     found = []
     for item in job.items:
         report = read_report(Path(job.folder_of(item.index)))
         if report is not None and report.code == EXIT_COMPLETE:
-            share = sum(1 if step.part is None else 1 / Part.parse(step.part).of for step in item.steps)
-            found.append((report.setup, (report.ended - report.started - report.setup) / share))
+            files = sum(1 if step.part is None else 1 / Part.parse(step.part).of for step in item.steps)
+            chunks = math.inf if report.chunks is None else report.chunks[1] / files
+            found.append(_Measured(report.setup, (report.ended - report.started - report.setup) / files, chunks))
     return found

@@ -198,9 +198,14 @@ def test_files_per_job_or_jobs_per_file_from_how_long_files_took(card, job, engi
 def test_the_time_of_a_part_counts_for_its_share(card, engine, tmp_path):
     made = write_job_folder(card, "analyze", "condor", items_of(card, "analyze", grouping=Grouping(parts=4)))
     ends(made, 0, 0, started=0.0, ended=10.0 + 20, setup=10.0)
-    assert (
-        grouping_of(read_card(tmp_path / "card.yaml", ["submit.minutes=1.5"]), "analyze") == ONE_EACH
-    )  # 80 s a file
+    asking = read_card(tmp_path / "card.yaml", ["submit.minutes=1.5"])
+    assert grouping_of(asking, "analyze") == ONE_EACH  # 80 s a file
+
+
+def test_no_more_jobs_than_a_file_has_chunks(card, job, engine, tmp_path):
+    ends(job, 0, 0, started=0.0, ended=600.0, setup=0.0, chunks=(7, 7))
+    assert grouping_of(read_card(tmp_path / "card.yaml", ["submit.minutes=1"]), "analyze") == Grouping(parts=7)
+    assert grouping_of(read_card(tmp_path / "card.yaml", ["submit.minutes=5"]), "analyze") == Grouping(parts=2)
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"attempt": 1}', '{"attempt": 1, "code": 0, "unknown": 3}'])
