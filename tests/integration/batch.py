@@ -202,6 +202,14 @@ def submit(card: Path, *arguments: str) -> int | None:
     return run(read_card(card, options.set), options)
 
 
+def shown(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what was said since the last time, and show it in the output of the run."""
+    said = capsys.readouterr().out
+    with capsys.disabled():
+        print(f"\n{said}")
+    return said
+
+
 def until(found: Callable[[], bool], told: Callable[[], object]) -> None:
     """Wait for something, and tell what there is instead when it does not come."""
     end = time.monotonic() + BOUND

@@ -37,6 +37,7 @@ from tests.integration.batch import (
     settings,
     shared_and_put_together,
     shell,
+    shown,
     six_files,
     submit,
     told_to_stop,
@@ -131,9 +132,8 @@ def test_six_files_and_what_happens_to_them(study: Path, gates: Path, tmp_path: 
     assert items[3].events == (240, 240)
     assert "condor_hold" in items[5].why
     assert submit(study, "status") == 75
-    table = capsys.readouterr().out
+    table = shown(capsys)
     assert "1 done, 2 running, 2 held, 1 failed" in table
-    print(table)
 
     # one is removed; one is evicted, and goes on where it was
     shell("condor_vacate_job", f"{cluster}.4")
@@ -152,14 +152,13 @@ def test_six_files_and_what_happens_to_them(study: Path, gates: Path, tmp_path: 
     assert "its result is gone" in status_of(card, job).items[3].why
     capsys.readouterr()
     submit(study, "retry")
-    table = capsys.readouterr().out
-    print(table)
+    table = shown(capsys)
     assert "5 of 6 jobs are missing" in table
     assert "1 mc/file 1: held, 1600 MB" in table
     wait_for(card, job, dict.fromkeys(range(6), "done"))
     assert submit(study, "status") == 0
     assert same([analysis_path(card, "mc", str(file)) for file in files], direct, card)
-    print(capsys.readouterr().out)
+    shown(capsys)
     assert submit(study, "retry") is None
     assert "0 of 6 jobs are missing" in capsys.readouterr().out
 
@@ -293,7 +292,7 @@ def test_a_chain_stops_where_something_is_missing_and_goes_on(tmp_path: Path, ca
     assert not chain.job_path("train").exists()
     capsys.readouterr()
     assert submit(path, "status") == 75
-    print(capsys.readouterr().out)
+    shown(capsys)
 
     file.write_bytes(whole)
     submit(path, "chain", "--folder", str(chain.path))
@@ -303,7 +302,7 @@ def test_a_chain_stops_where_something_is_missing_and_goes_on(tmp_path: Path, ca
     until(ended, told)
     assert (card.folder / "comparison" / "results.json").exists(), told()
     assert submit(path, "status") == 0
-    print(capsys.readouterr().out)
+    shown(capsys)
     log = (chain.job_path("train") / "items" / "0" / "log.txt").read_text()
     assert "2 processes" in log
     assert shared_and_put_together(card, read_job_folder(chain.job_path("analyze")), tmp_path)

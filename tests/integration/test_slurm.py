@@ -34,6 +34,7 @@ from tests.integration.batch import (
     settings,
     shared_and_put_together,
     shell,
+    shown,
     six_files,
     submit,
     until,
@@ -95,9 +96,8 @@ def test_six_files_and_what_happens_to_them(study: Path, gates: Path, tmp_path: 
     assert status.items[3].events == (240, 240)
     assert status.items[5].why in ("JobHeldUser", "JobHeldAdmin")  # by whom: root is both
     assert submit(study, "status") == 75
-    table = capsys.readouterr().out
+    table = shown(capsys)
     assert "1 done, 2 running, 1 held, 1 failed, 1 lost" in table
-    print(table)
 
     # one is killed; one is told that its time is nearly up, as SLURM does it, and goes on where it was
     shell("scancel", "--signal=USR1", "--batch", f"{array}_4")
@@ -115,15 +115,14 @@ def test_six_files_and_what_happens_to_them(study: Path, gates: Path, tmp_path: 
     assert "its result is gone" in status_of(card, job).items[3].why
     capsys.readouterr()
     submit(study, "retry")
-    table = capsys.readouterr().out
-    print(table)
+    table = shown(capsys)
     assert "5 of 6 jobs are missing" in table
     assert "1 mc/file 1: lost, 1600 MB" in table
     wait_for(card, job, dict.fromkeys(range(6), "done"))
     assert submit(study, "status") == 0
     outputs = [analysis_path(card, "mc", str(file)) for file in files]
     assert same(outputs, direct, card)
-    print(capsys.readouterr().out)
+    shown(capsys)
     assert submit(study, "retry") is None
     assert "0 of 6 jobs are missing" in capsys.readouterr().out
 
@@ -190,8 +189,7 @@ def test_a_chain_stops_where_something_is_missing_and_goes_on(
     assert not chain.job_path("train").exists()
     capsys.readouterr()
     assert submit(path, "status") == 75
-    table = capsys.readouterr().out
-    print(table)
+    table = shown(capsys)
     assert "stopped; 'after prepare' ended with exit code 75: incomplete: prepare: 1 of 2 items" in table
 
     file.write_bytes(whole)
@@ -202,8 +200,7 @@ def test_a_chain_stops_where_something_is_missing_and_goes_on(
     assert (card.folder / "comparison" / "results.json").exists(), told()
     capsys.readouterr()
     assert submit(path, "status") == 0
-    table = capsys.readouterr().out
-    print(table)
+    table = shown(capsys)
     assert "chain-0001 (prepare, train, analyze, compare): complete" in table
     asked = shell("scontrol", "show", "job", "-o", f"{number_of(read_job_folder(chain.job_path('train')))}_0")
     assert (" NumTasks=2 " in asked, "gres:gpu:1" in asked) == (True, True)
