@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,10 @@ def test_one_task_on_each_trains_the_network_of_two_processes_here(
     two_machines: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("PYTHONPATH", code_path())
+    try:
+        socket.gethostbyname(two_machines.nodes[0])
+    except OSError:  # a name without an address, in some containers
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     path = whole_chain(tmp_path, {"backend": "slurm", "slurm": {"nodes": "2", "ntasks-per-node": "1"}})
     card = read_card(path)
     prepare.run(card)
