@@ -61,7 +61,7 @@ def dropped(x: Tensor, p: float) -> Tensor:
 def _scales_of_kept(x: Tensor, kept: int) -> Tensor:
     """Zeros, and LEVELS / kept where a unit is kept."""
     words, lanes = torch.int64, 64 // BITS
-    drawn = torch.empty(-(-x.numel() // lanes), dtype=words).random_(torch.iinfo(words).min, None)
+    drawn = torch.empty(-(-x.numel() // lanes), dtype=words, device=x.device).random_(torch.iinfo(words).min, None)
     bits = drawn.view(torch.int16)[: x.numel()].view(x.shape)
-    scales = torch.empty(x.shape, dtype=x.dtype)
+    scales = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     return torch.ge(bits, LEVELS // 2 - kept, out=scales).mul_(LEVELS / kept)

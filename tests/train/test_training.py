@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -342,18 +343,20 @@ def fragile_jets(count, seed):
 
 
 def test_adversarial_training_makes_a_network_less_vulnerable(tmp_path):
+    """Means of four trainings of each kind: what a single nominal one relies on is chance."""
     jets = fragile_jets(1500, seed=5), fragile_jets(900, seed=6)
     attack = Attack(kind="fgsm", epsilon=0.3)
-    settings = {"epochs": 8, "learning_rate": 0.01, "batch_size": 100}
-    nominal, hardened = recipe(tmp_path / "nominal", **settings), recipe(tmp_path / "hard", attack=attack, **settings)
-    right = {}
-    for chosen in (nominal, hardened):
-        train(chosen, jets)
+    settings = {"epochs": 16, "learning_rate": 0.01, "batch_size": 100}
+    wrong = {}
+    for kind, seed in product(("nominal", "hard"), range(1, 5)):
+        chosen = recipe(tmp_path / f"{kind}{seed}", attack=attack if kind == "hard" else None, seed=seed, **settings)
+        train(replace(chosen, arguments={"phi": [8], "rho": [8]}), jets)
         tagger = load_checkpoint(find_checkpoint(tmp_path, f"{chosen.folder.name}:last"))
         for name, distort in (("clean", None), ("fgsm", make(attack, tagger.inputs))):
             p = predict(tagger, jets[1].inputs, attack=distort, label=jets[1].label)
-            right[chosen.folder.name, name] = float((p.argmax(1) == jets[1].label.numpy()).mean())
-    assert right["nominal", "clean"] > 0.95
-    assert right["hard", "clean"] > 0.85
-    assert right["nominal", "fgsm"] < 0.9
-    assert right["hard", "fgsm"] > right["nominal", "fgsm"] + 0.08
+            wrong.setdefault((kind, name), []).append(float((p.argmax(1) != jets[1].label.numpy()).mean()))
+    mean = {key: sum(shares) / len(shares) for key, shares in wrong.items()}
+    assert mean["nominal", "clean"] < 0.02
+    assert mean["nominal", "fgsm"] > 0.08
+    assert mean["hard", "clean"] < 0.04
+    assert mean["hard", "fgsm"] < 0.04
