@@ -40,11 +40,13 @@ def run(card: Card, options: argparse.Namespace) -> None:
     from pfnano_tag.analyze.stopping import stopping
 
     with stopping():
-        from pfnano_tag.analyze import joining, stage
         from pfnano_tag.analyze.parts import Part
 
-        models = [] if options.no_models else options.model
         part = None if options.part is None else Part.parse(options.part)
+
+        from pfnano_tag.analyze import joining, stage
+
+        models = [] if options.no_models else options.model
         if options.dry_run:
             print(stage.describe(card, options.dataset, options.file, models, part))
         elif part is not None:

@@ -67,6 +67,8 @@ def run_part(
             kept = Kept(folder, part, dataset, absolute(file), named)
             kept.write()
             numbers = part.chunks(len(ledger.plan))
+            if not numbers:
+                log.info("part %s has none of the %d chunks: nothing to do", part, len(ledger.plan))
             try:
                 lost = do_chunks(job, ledger, limit, numbers)
             except DataError:

@@ -40,7 +40,7 @@ def movable(batch: Batch, spec: InputSpec) -> dict[str, Tensor]:
 
 
 def _either(values: Tensor, row_F: Tensor) -> Tensor:
-    """`values | row_F`; broadcast over whole jets, which is three times as fast as over short rows of features."""
+    """`values | row_F`; broadcast over whole jets, which is faster than over short rows of features."""
     jets = values.flatten(1)
     return (jets | row_F.repeat(jets.shape[1] // max(1, len(row_F)))).view_as(values)
 

@@ -6,6 +6,7 @@ The job's runner sees srun alone, which does nothing but wait.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import resource
 import socket
@@ -14,6 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pfnano_tag.card.output import write_json
+from pfnano_tag.errors import OutputError
+
+log = logging.getLogger(__name__)
 
 VARIABLE = "PFNANO_TAG_USAGE"
 """Environment variable with the folder that a process leaves its usage in; unset: nowhere."""
@@ -21,7 +25,10 @@ VARIABLE = "PFNANO_TAG_USAGE"
 
 @contextmanager
 def usage_left(known: Mapping[str, str] = os.environ) -> Iterator[None]:
-    """Context of a command: at its end, what process and children took is left in the folder that is asked for."""
+    """Context of a command: at its end, what process and children took is left in the folder that is asked for.
+
+    Where it can't be written, a warning says so: the command ends as it would have.
+    """
     try:
         yield
     finally:
@@ -29,7 +36,10 @@ def usage_left(known: Mapping[str, str] = os.environ) -> Iterator[None]:
             both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
             cpu = sum(one.ru_utime + one.ru_stime for one in both)
             usage = {"cpu": cpu, "memory": max(one.ru_maxrss for one in both) / 1000}
-            write_json(Path(folder) / f"{socket.gethostname()}_{os.getpid()}.json", usage)
+            try:
+                write_json(Path(folder) / f"{socket.gethostname()}_{os.getpid()}.json", usage)
+            except OutputError as error:
+                log.warning("CPU time and memory of this process are not known to the job's report: %s", error)
 
 
 def usage_in(folder: Path) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """Dropout (Srivastava et al., JMLR 15 (2014) 1929) that costs little on a CPU.
 
-There torch makes a uniform number of 64 random bits for each unit, a seventh of the time in which a Particle
-Transformer trains. Here a unit has 16 bits: it is kept where they are above a threshold, and scaled by the inverse of
-exactly the probability of that; the probability itself is rounded to 1/65536.
+There torch makes a uniform number of 64 random bits for each unit, which takes longer than what most layers do with
+it. Here a unit has 16 bits: it is kept where they are above a threshold, and scaled by the inverse of exactly the
+probability of that; the probability itself is rounded to 1/65536.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from pfnano_tag.analyze.parts import Kept, Part, join_parts, output_of
 from pfnano_tag.analyze.result import JobResult
 from pfnano_tag.card.folder import analysis_path
 from pfnano_tag.errors import CardError, Incomplete, OutputError
-from tests.analyze.events_file import damage
+from tests.analyze.events_file import content, damage, write
 from tests.analyze.run_parts import do
 from tests.analyze.test_stage import same_bits
 
@@ -196,6 +196,27 @@ def test_the_networks_that_were_asked_for_are_those_of_the_whole(moved, files, t
     with JobResult(output) as result:
         assert list(result.info["models"]) == ["second"]
     same_bits(output, stage.run(card, "mc", str(files["mc"]), tmp_path / "whole.root", ["second"]))
+
+
+def test_a_part_without_chunks_says_so(moved, files, caplog):
+    card = moved()
+    with caplog.at_level("INFO"):
+        do(card, "mc", files["mc"], (1,), of=9)
+    assert "part 1/9 has none of the 6 chunks: nothing to do" in caplog.text
+
+
+def test_a_file_without_events_is_put_together(moved, tmp_path):
+    path = write(
+        tmp_path / "empty.root", {name: values[:0] for name, values in content("mc", 3).items()}, runs=(480, 500.0)
+    )
+    card = moved()
+    do(card, "mc", path, (1, 2, 3))
+    join_parts(card)
+    output = analysis_path(card, "mc", str(path))
+    same_bits(output, stage.run(card, "mc", str(path), tmp_path / "whole.root"))
+    with JobResult(output) as result:
+        assert result.complete
+        assert result.sums["sumw_effective"] == 500
 
 
 def test_two_jobs_on_one_part(moved, files):

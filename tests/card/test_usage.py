@@ -32,6 +32,14 @@ def test_an_error_leaves_it_too(tmp_path):
     assert memory > 10
 
 
+def test_what_can_not_be_left_changes_nothing_but_a_line_in_the_log(tmp_path, caplog):
+    (tmp_path / "a file").write_text("")
+    with usage_left({VARIABLE: str(tmp_path / "a file")}):
+        done = True
+    assert done
+    assert "are not known to the job's report" in caplog.text
+
+
 def test_times_add_up_and_the_largest_memory_counts(tmp_path):
     for name, content in {"a": '{"cpu": 2.0, "memory": 10.0}', "b": '{"cpu": 3.5, "memory": 7.0}'}.items():
         (tmp_path / f"{name}.json").write_text(content)

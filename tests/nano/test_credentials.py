@@ -55,7 +55,9 @@ def nothing_at_hand(tmp_path, monkeypatch):
     monkeypatch.setattr(credentials.os, "getuid", lambda: 4_000_000_000)
 
 
-def at(monkeypatch, now):
+def at(monkeypatch, now, credentials=credentials):
+    """Let it be that time, for a module that asks."""
+
     class Clock(datetime):
         @classmethod
         def now(cls, tz=None):

@@ -15,7 +15,7 @@ from pfnano_tag.submit import credentials
 from pfnano_tag.submit.__main__ import parser, run
 from pfnano_tag.submit.jobfolder import read_job_folder
 from pfnano_tag.submit.stage import describe
-from tests.nano.test_credentials import LATE, LONG, token
+from tests.nano.test_credentials import LATE, LONG, at, token
 from tests.submit.slurm_calls import calls
 
 KEY = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0IQ==\n-----END PRIVATE KEY-----\n"
@@ -42,15 +42,6 @@ def credentialed(twelve: Card, tmp_path: Path) -> Card:
 def submit(card: Card, action: str, *arguments: str) -> int | None:
     options = parser().parse_args([action, str(card.folder.parent / "card.yaml"), *arguments])
     return run(read_card(options.card, options.set), options)
-
-
-def at(monkeypatch, now):
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return now
-
-    monkeypatch.setattr(credentials, "datetime", Clock)
 
 
 def test_copies_are_for_their_owner_alone_and_jobs_find_them(credentialed, commands, tmp_path):
@@ -119,14 +110,14 @@ def test_what_is_of_no_use_is_refused_before_anything_is_submitted(
 
 
 def test_proxies_that_end_too_soon(credentialed, monkeypatch, tmp_path, caplog):
-    at(monkeypatch, LATE - timedelta(minutes=31))
+    at(monkeypatch, LATE - timedelta(minutes=31), credentials)
     credentials.ship_credentials(credentialed, "analyze", tmp_path)
     assert not caplog.messages
-    at(monkeypatch, LATE - timedelta(minutes=29))
+    at(monkeypatch, LATE - timedelta(minutes=29), credentials)
     credentials.ship_credentials(credentialed, "analyze", tmp_path)
     assert len(caplog.messages) == 2
     assert "holds until 2081-08-27 03:21 UTC, and jobs may run for 30 minutes" in caplog.messages[0]
-    at(monkeypatch, LATE)
+    at(monkeypatch, LATE, credentials)
     with pytest.raises(FileError, match=r"submit\.proxy: .* expired at 2081-08-27 03:21 UTC; make one with voms"):
         credentials.check_credentials(credentialed)
 
@@ -150,7 +141,7 @@ def test_a_retry_brings_new_ones_or_submits_nothing(credentialed, commands, monk
     assert (folder / "token").read_text() == new
     assert (folder / "token").stat().st_mode & 0o777 == 0o600
     asked = calls(tmp_path, "sbatch")
-    at(monkeypatch, datetime(2090, 1, 1, tzinfo=timezone.utc))
+    at(monkeypatch, datetime(2090, 1, 1, tzinfo=timezone.utc), credentials)
     with pytest.raises(FileError, match="expired"):
         submit(credentialed, "retry")
     assert calls(tmp_path, "sbatch") == asked
