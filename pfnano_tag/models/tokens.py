@@ -16,7 +16,7 @@ from pfnano_tag.models.layers import exporting, scatter_rows
 
 REGISTER = 16
 """So many float32 fill a register of a CPU. What is left over, torch's kernels of softmax and attention take one by
-one: attention of jets with 15 keys took four times as long as with 16."""
+one: attention of jets with 15 keys takes longer than with 16."""
 
 
 @dataclass(frozen=True)
